@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+
+pub mod deployer;
+pub mod events;
+pub mod model;
+pub mod problem;
+pub mod repos;
+pub mod routes;
+
+pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};
+pub use events::{EventSink, SinkError};
+pub use model::{
+    agent::{Agent, GatewayInfo, Inventory, RepoInfo},
+    credentials::Credentials,
+    deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
+    event::{Event, EventKind, LogStream},
+    ids::{DeploymentId, HostPort, InstanceKey},
+    instance::{Instance, InstanceState, InstanceStats},
+    names::{
+        AgentName, BranchName, CommitId, EnvName, EnvironmentName, InvalidName, RepoName, SandboxName, ServiceName,
+        TemplateName, UserName,
+    },
+    repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
+    route::{
+        Override, OverrideKind, Route, RouteChanges, RouteDefaults, RouteOrigin, RouteTable, RouteTarget, ServiceUrl,
+    },
+    sandbox::Sandbox,
+};
+pub use problem::{ErrorCode, Problem};
+pub use repos::{RepoError, RepoSource};
+pub use routes::{RouteError, RouteStore};
+
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,87 @@
+//! An agent: the daemon on one VM.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::HostPort,
+    names::{AgentName, BranchName, RepoName, ServiceName},
+    repo::{RecipeKind, RepoSpec},
+};
+
+/// What an agent tells about itself when it connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The agent's version.
+    pub version: String,
+    /// The host that routes to its deployments use.
+    pub advertise: String,
+    /// How it runs things: `docker`, `process`.
+    pub deployer: String,
+    /// What it can deploy.
+    pub repos: Vec<RepoInfo>,
+    /// The gateway, on the gateway's VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayInfo>,
+}
+
+/// A repo as people see it: the agent's configuration without its paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepoInfo {
+    /// Its name.
+    pub name: RepoName,
+    /// The service it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// How it is built and run.
+    pub recipe: RecipeKind,
+    /// The path part of the URL it answers on: a PHP repo's prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_prefix: Option<String>,
+}
+
+impl RepoInfo {
+    /// Where a deployment of this repo answers, given the agent's advertised host.
+    pub fn url(&self, advertise: &str, port: HostPort) -> String {
+        format!("http://{advertise}:{port}{}", self.url_prefix.as_deref().unwrap_or("/").trim_end_matches('/'))
+    }
+}
+
+impl From<&RepoSpec> for RepoInfo {
+    fn from(spec: &RepoSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            service: spec.service.clone(),
+            recipe: spec.recipe,
+            url_prefix: spec.url_prefix.clone(),
+        }
+    }
+}
+
+/// The gateway an agent owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayInfo {
+    /// The gateway's repo.
+    pub repo: RepoName,
+    /// The branch its checkout is on, if it has one yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<BranchName>,
+}
+
+/// An agent as the control plane sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its name.
+    pub name: AgentName,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// When it was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+    /// What it told about itself when it last connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
+    /// How many deployments are in work on it.
+    #[serde(default)]
+    pub active_deployments: u32,
+}

@@ -1,0 +1,72 @@
+//! What runs: one instance of a repo on an agent.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::{DeploymentId, HostPort, InstanceKey},
+    names::{BranchName, CommitId},
+};
+
+/// One running (or stopped) instance, as the deployer's own records say: labels for containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Which sandbox and repo.
+    pub key: InstanceKey,
+    /// The deployer's name for it: a container id, a process id.
+    pub id: String,
+    /// Its container name, or the like.
+    pub name: String,
+    /// The deployment that made it.
+    pub deployment: DeploymentId,
+    /// The branch it runs.
+    pub branch: BranchName,
+    /// The exact commit it runs.
+    pub commit: CommitId,
+    /// The host port it answers on.
+    pub host_port: HostPort,
+    /// Whether it runs.
+    pub state: InstanceState,
+    /// When its program was last started, if ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// How often it was restarted on its own after exiting.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Set while a newer deployment has taken its name but is not healthy yet: stopped, and to be
+    /// put back if the newer one fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
+}
+
+/// Whether an instance runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum InstanceState {
+    /// Its program runs.
+    Running,
+    /// It exits and is started again by its restart policy.
+    Restarting {
+        /// The last exit code.
+        exit_code: i64,
+    },
+    /// It was stopped or has exited.
+    Exited {
+        /// The exit code; 128 + n after signal n.
+        exit_code: i64,
+    },
+    /// Created and never started.
+    Created,
+}
+
+/// CPU and memory in use now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStats {
+    /// CPUs in use: 1.0 is one whole CPU.
+    pub cpus: f64,
+    /// Resident memory in bytes, without page cache.
+    pub memory_bytes: u64,
+    /// The memory limit in bytes, if one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+}

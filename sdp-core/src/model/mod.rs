@@ -1,0 +1,13 @@
+//! Plain data, one file per aggregate.
+
+pub mod agent;
+pub mod credentials;
+pub mod deployment;
+pub mod event;
+pub mod ids;
+pub mod instance;
+pub mod names;
+pub mod repo;
+pub mod route;
+pub mod sandbox;
+pub mod units;

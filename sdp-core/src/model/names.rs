@@ -1,0 +1,332 @@
+//! Validated names. What a person types is parsed into one of these at the edge; past it, a name
+//! is safe to use in a path, an argument, a label or a URL segment.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a valid name of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a valid {kind}: {reason}")]
+pub struct InvalidName {
+    /// The kind of name, in words: `branch name`.
+    pub kind: &'static str,
+    /// The text as given, cut to 80 characters.
+    pub text: String,
+    /// What is wrong with it and what is allowed.
+    pub reason: &'static str,
+}
+
+impl InvalidName {
+    fn new(kind: &'static str, text: &str, reason: &'static str) -> Self {
+        Self { kind, text: text.chars().take(80).collect(), reason }
+    }
+}
+
+/// Defines a name type: a string that passed `$check`, with the conversions that keep it so.
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Parses `text`, refusing what the type's rules do not allow.
+            ///
+            /// # Errors
+            /// [`InvalidName`] says which rule was broken.
+            pub fn new(text: impl Into<String>) -> Result<Self, InvalidName> {
+                let text = text.into();
+                let check: fn(&str) -> Result<(), &'static str> = $check;
+                match check(&text) {
+                    Ok(()) => Ok(Self(text)),
+                    Err(reason) => Err(InvalidName::new($kind, &text, reason)),
+                }
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type! {
+    /// An agent: `micro-92`. Lower-case letters, digits and inner hyphens, at most 63 characters.
+    AgentName, "agent name", dns_label
+}
+name_type! {
+    /// A sandbox: `checkout-fix`. Lower-case letters, digits and inner hyphens, at most 63 characters.
+    SandboxName, "sandbox name", dns_label
+}
+name_type! {
+    /// An environment: `qa`. Lower-case letters, digits and inner hyphens, at most 63 characters.
+    EnvironmentName, "environment name", dns_label
+}
+name_type! {
+    /// A template: `checkout`. Lower-case letters, digits and inner hyphens, at most 63 characters.
+    TemplateName, "template name", dns_label
+}
+name_type! {
+    /// A repository as the agents' configuration names it: `erangel-ocean`. Lower-case letters,
+    /// digits and inner `.`, `_`, `-`, no `..`, at most 100 characters.
+    RepoName, "repo name", repo_slug
+}
+name_type! {
+    /// A service the gateway calls: the `eredar` of its key `eredar_url`. A letter, then letters,
+    /// digits and underscores, at most 64 characters.
+    ServiceName, "service name", |text| identifier(text, 64)
+}
+name_type! {
+    /// An environment variable. A letter or underscore, then letters, digits and underscores.
+    EnvName, "environment variable name", env_name
+}
+name_type! {
+    /// A git branch without `refs/heads/`, by the rules of `git check-ref-format --branch`, and
+    /// at most 244 bytes so that its loose ref fits in a file name.
+    BranchName, "branch name", branch
+}
+name_type! {
+    /// A git user name as typed at sign-in: any text without control characters or `:`, which
+    /// basic authentication (RFC 7617) cannot carry, at most 128 bytes.
+    UserName, "user name", user
+}
+name_type! {
+    /// A full git commit id: 40 or 64 lower-case hexadecimal digits.
+    CommitId, "commit id", commit
+}
+
+impl CommitId {
+    /// The first twelve digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl ServiceName {
+    /// The key under which the gateway's configuration holds the service's URL: `<service>_url`.
+    pub fn config_key(&self) -> String {
+        format!("{}_url", self.0)
+    }
+}
+
+fn dns_label(text: &str) -> Result<(), &'static str> {
+    let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let bytes = text.as_bytes();
+    if bytes.len() > 63 {
+        Err("it is longer than 63 characters")
+    } else if !edge(bytes.first().copied()) || !edge(bytes.last().copied()) {
+        Err("it must start and end with a lower-case letter or a digit")
+    } else if bytes.iter().all(|c| edge(Some(*c)) || *c == b'-') {
+        Ok(())
+    } else {
+        Err("only lower-case letters, digits and hyphens are allowed")
+    }
+}
+
+fn repo_slug(text: &str) -> Result<(), &'static str> {
+    let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let bytes = text.as_bytes();
+    if bytes.len() > 100 {
+        Err("it is longer than 100 characters")
+    } else if !edge(bytes.first().copied()) || !edge(bytes.last().copied()) {
+        Err("it must start and end with a lower-case letter or a digit")
+    } else if text.contains("..") {
+        Err("`..` is not allowed")
+    } else if bytes.iter().all(|c| edge(Some(*c)) || b".-_".contains(c)) {
+        Ok(())
+    } else {
+        Err("only lower-case letters, digits, `.`, `_` and `-` are allowed")
+    }
+}
+
+fn identifier(text: &str, max: usize) -> Result<(), &'static str> {
+    if text.len() > max {
+        Err("it is too long")
+    } else if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        Err("it must start with a letter")
+    } else if text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        Ok(())
+    } else {
+        Err("only letters, digits and underscores are allowed")
+    }
+}
+
+fn env_name(text: &str) -> Result<(), &'static str> {
+    if text.len() > 256 {
+        Err("it is longer than 256 characters")
+    } else if !text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        Err("it must start with a letter or an underscore")
+    } else if text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        Ok(())
+    } else {
+        Err("only letters, digits and underscores are allowed")
+    }
+}
+
+fn branch(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        Err("it is empty")
+    } else if text.len() > 244 {
+        Err("it is longer than 244 bytes")
+    } else if text.starts_with('-') {
+        Err("it must not start with `-`")
+    } else if text == "@" || text == "HEAD" {
+        Err("it is reserved by git")
+    } else if text.chars().any(|c| c.is_control() || c == ' ') {
+        Err("spaces and control characters are not allowed")
+    } else if text.contains(['~', '^', ':', '?', '*', '[', '\\']) {
+        Err("the characters ~ ^ : ? * [ \\ are not allowed")
+    } else if text.contains("..") || text.contains("@{") {
+        Err("`..` and `@{` are not allowed")
+    } else if text.ends_with('.') {
+        Err("it must not end with `.`")
+    } else if text.split('/').any(|part| part.is_empty()) {
+        Err("it must not start or end with `/` or contain `//`")
+    } else if text.split('/').any(|part| part.starts_with('.') || part.ends_with(".lock")) {
+        Err("no part may start with `.` or end with `.lock`")
+    } else {
+        Ok(())
+    }
+}
+
+fn user(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        Err("it is empty")
+    } else if text.len() > 128 {
+        Err("it is longer than 128 bytes")
+    } else if text.chars().any(|c| c.is_control() || c == ':') {
+        Err("control characters and `:` are not allowed")
+    } else {
+        Ok(())
+    }
+}
+
+fn commit(text: &str) -> Result<(), &'static str> {
+    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    if matches!(text.len(), 40 | 64) && text.bytes().all(hex) {
+        Ok(())
+    } else {
+        Err("it must be 40 or 64 lower-case hexadecimal digits")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn branch_names_that_git_or_a_shell_would_misread_are_refused() {
+        for text in [
+            "",
+            "-x",
+            "--upload-pack=x",
+            "a..b",
+            "a b",
+            "a\0b",
+            "a\nb",
+            "a\u{7f}",
+            "a~1",
+            "a^",
+            "a:b",
+            "a?",
+            "*",
+            "a[",
+            "a\\b",
+            "/a",
+            "a/",
+            "a//b",
+            ".a",
+            "a/.b",
+            "a.lock",
+            "a.lock/b",
+            "a.",
+            "@",
+            "a@{1}",
+            "HEAD",
+            "+a:b",
+            &"x".repeat(300),
+        ] {
+            assert!(BranchName::new(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn branch_names_people_really_use_are_accepted() {
+        for text in ["main", "feature/SHOP-12_fix", "release/1.2", "user@home", "ünï/çödé", "a-b", "+a"] {
+            assert!(BranchName::new(text).is_ok(), "{text:?} was refused");
+        }
+    }
+
+    #[test]
+    fn names_used_in_paths_refuse_everything_but_plain_characters() {
+        for text in ["", ".", "..", "a/b", "a..b", "-a", "a-", "A", "a b", "a\0", "a\u{301}", &"x".repeat(300)] {
+            assert!(RepoName::new(text).is_err(), "{text:?} was accepted as a repo");
+            assert!(SandboxName::new(text).is_err(), "{text:?} was accepted as a sandbox");
+        }
+        assert!(RepoName::new("erangel.ocean_v2-x").is_ok());
+    }
+
+    #[test]
+    fn an_error_names_the_kind_the_text_and_the_rule() {
+        let error = BranchName::new("a b").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"a b\" is not a valid branch name: spaces and control characters are not allowed"
+        );
+    }
+
+    #[test]
+    fn deserialising_checks_the_rules_too() {
+        assert!(serde_json::from_str::<BranchName>("\"../x\"").is_err());
+        assert_eq!(serde_json::to_string(&BranchName::new("a/b").unwrap()).unwrap(), "\"a/b\"");
+    }
+
+    proptest! {
+        #[test]
+        fn no_accepted_name_can_climb_out_of_a_directory_or_pass_for_an_option(text in "\\PC{0,40}") {
+            if let Ok(name) = RepoName::new(text.clone()) {
+                prop_assert!(!name.as_str().contains(['/', '\\', '\0']) && name.as_str() != "..");
+            }
+            if let Ok(name) = BranchName::new(text) {
+                prop_assert!(!name.as_str().starts_with('-') && !name.as_str().split('/').any(|p| p == ".."));
+            }
+        }
+    }
+}

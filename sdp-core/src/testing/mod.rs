@@ -1,0 +1,15 @@
+//! In-memory doubles of the four traits, and the suites that show an implementation correct.
+//!
+//! The doubles are public types for embedders' tests and for programs that run without git, Docker
+//! or a gateway. A new backend is correct when its trait's suite in [`conformance`] passes.
+
+pub mod conformance;
+mod deployer;
+mod repos;
+mod routes;
+mod sinks;
+
+pub use deployer::MemoryDeployer;
+pub use repos::MemoryRepos;
+pub use routes::MemoryRoutes;
+pub use sinks::{ChannelSink, MemorySink};

@@ -1,0 +1,210 @@
+//! Finding the entries `<service>_url` in the syntax tree.
+
+use std::collections::BTreeSet;
+use std::ops::{ControlFlow, Range};
+
+use php_ast::visitor::{Visitor, walk_expr, walk_stmt};
+use php_ast::{ArrayElementKind, AssignOp, Expr, ExprKind, FunctionCallExpr, NameKind, Program, Span, Stmt, StmtKind};
+
+use super::guards::{MAX_NESTING, line_of, lines_between};
+use super::literal::string_value;
+use super::{PhpError, Unreplaceable};
+
+/// Deepest tree that is walked. Chains such as `$a[0][0]…` nest without brackets that enclose one another.
+const MAX_TREE_DEPTH: usize = 4 * MAX_NESTING;
+
+/// One place that sets `<service>_url`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) service: String,
+    /// The key is a constant's name in upper case.
+    pub(super) upper: bool,
+    /// From 1; filled in when all are found.
+    pub(super) line: usize,
+    pub(super) span: Range<usize>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) refusal: Option<Unreplaceable>,
+}
+
+/// All places, in the file's order. `bytes` are the original bytes the tree's offsets count in.
+pub(super) fn find(bytes: &[u8], program: &Program<'_, '_>) -> Result<Vec<Found>, PhpError> {
+    let mut finder = Finder { bytes, depth: 0, found: Vec::new() };
+    if let ControlFlow::Break(offset) = finder.visit_program(program) {
+        return Err(PhpError::TooDeep { line: line_of(bytes, offset), limit: MAX_NESTING });
+    }
+    let mut found = finder.found;
+    found.sort_by_key(|entry| (entry.span.start, entry.span.end));
+    let exact: BTreeSet<String> =
+        found.iter().filter(|entry| !entry.upper).map(|entry| entry.service.clone()).collect();
+    found.retain(|entry| !entry.upper || !exact.contains(&entry.service));
+    let (mut line, mut counted_to) = (1, 0);
+    for entry in &mut found {
+        line += lines_between(bytes, counted_to, entry.span.start);
+        counted_to = entry.span.start;
+        entry.line = line;
+    }
+    refuse_entangled(&mut found);
+    Ok(found)
+}
+
+/// Replacing a value that contains another entry would take that one away; replacing the inner would change both.
+fn refuse_entangled(found: &mut [Found]) {
+    // Sorted by start, so an enclosing value comes before what it encloses.
+    let mut outer: Option<usize> = None;
+    for at in 0..found.len() {
+        match outer {
+            Some(enclosing) if found[at].span.start < found[enclosing].span.end => {
+                found[at].refusal = Some(Unreplaceable::Entangled);
+                found[enclosing].refusal = Some(Unreplaceable::Entangled);
+            }
+            _ => outer = Some(at),
+        }
+    }
+}
+
+struct Finder<'a> {
+    bytes: &'a [u8],
+    depth: usize,
+    found: Vec<Found>,
+}
+
+impl Finder<'_> {
+    fn descend(&mut self, span: Span, walk: impl FnOnce(&mut Self) -> ControlFlow<usize>) -> ControlFlow<usize> {
+        if self.depth >= MAX_TREE_DEPTH {
+            return ControlFlow::Break(span.start as usize);
+        }
+        self.depth += 1;
+        let flow = walk(self);
+        self.depth -= 1;
+        flow
+    }
+
+    fn add(&mut self, (service, upper): (String, bool), value: &Expr<'_, '_>, refusal: Option<Unreplaceable>) {
+        if is_array(value) {
+            return;
+        }
+        let span = value.span.start as usize..value.span.end as usize;
+        self.found.push(Found { service, upper, line: 0, value: string_value(value), span, refusal });
+    }
+
+    /// The service of a literal key with the exact spelling.
+    fn exact(&self, key: &Expr<'_, '_>) -> Option<(String, bool)> {
+        let name = self.literal(key)?;
+        service_of(name.strip_suffix("_url")?).map(|service| (service, false))
+    }
+
+    /// The service of a constant's name, exact or in upper case.
+    fn constant(&self, name: &str) -> Option<(String, bool)> {
+        if let Some(service) = name.strip_suffix("_url") {
+            return service_of(service).map(|service| (service, false));
+        }
+        let service = name.strip_suffix("_URL")?;
+        let upper = !service.bytes().any(|byte| byte.is_ascii_lowercase());
+        service_of(service).filter(|_| upper).map(|service| (service.to_ascii_lowercase(), true))
+    }
+
+    /// A literal's text; none when its source has bytes that the parser saw as placeholders.
+    fn literal(&self, expr: &Expr<'_, '_>) -> Option<String> {
+        let raw = self.bytes.get(expr.span.start as usize..expr.span.end as usize)?;
+        let value = string_value(expr).filter(|_| raw.is_ascii())?;
+        String::from_utf8(value).ok()
+    }
+
+    fn define(&mut self, call: &FunctionCallExpr<'_, '_>) {
+        let ExprKind::Name(name) = &call.name.kind else { return };
+        let [function] = name.parts_slice() else { return };
+        let global = matches!(name.kind(), NameKind::Unqualified | NameKind::FullyQualified);
+        if !global || !function.eq_ignore_ascii_case("define") {
+            return;
+        }
+        let plain = |at: usize| {
+            call.args.get(at).filter(|arg| arg.name.is_none() && !arg.is_spread()).and_then(|arg| arg.value())
+        };
+        let (Some(key), Some(value)) = (plain(0), plain(1)) else { return };
+        if let Some(key) = self.literal(key).and_then(|name| self.constant(&name)) {
+            self.add(key, value, None);
+        }
+    }
+
+    fn assignment(&mut self, target: &Expr<'_, '_>, op: AssignOp, by_ref: bool, value: &Expr<'_, '_>) {
+        let ExprKind::ArrayAccess(access) = &target.kind else { return };
+        let Some(key) = access.index.and_then(|index| self.exact(index)) else { return };
+        let refusal = match op {
+            _ if by_ref => Some(Unreplaceable::Reference),
+            AssignOp::Assign => None,
+            _ => Some(Unreplaceable::CompoundAssignment),
+        };
+        self.add(key, value, refusal);
+    }
+}
+
+impl<'arena, 'src> Visitor<'arena, 'src> for Finder<'_> {
+    /// Offset at which the tree got too deep.
+    type Break = usize;
+
+    fn visit_stmt(&mut self, stmt: &Stmt<'arena, 'src>) -> ControlFlow<usize> {
+        match &stmt.kind {
+            StmtKind::Const(items) => {
+                for item in items.iter() {
+                    if let Some(key) = item.name.as_str().and_then(|name| self.constant(name)) {
+                        self.add(key, &item.value, None);
+                    }
+                }
+            }
+            // `foreach (… as ['x_url' => $x])` takes apart, it sets nothing.
+            StmtKind::Foreach(each) if is_array(&each.value) => {
+                return self.descend(stmt.span, |finder| {
+                    finder.visit_expr(&each.expr)?;
+                    finder.visit_stmt(each.body)
+                });
+            }
+            _ => {}
+        }
+        self.descend(stmt.span, |finder| walk_stmt(finder, stmt))
+    }
+
+    fn visit_expr(&mut self, expr: &Expr<'arena, 'src>) -> ControlFlow<usize> {
+        let mut expr = expr;
+        // `a . b . c …` nests to the left, as deep as the chain is long.
+        while let ExprKind::Binary(binary) = &expr.kind {
+            self.visit_expr(binary.right)?;
+            expr = binary.left;
+        }
+        match &expr.kind {
+            ExprKind::Array(elements) => {
+                for element in elements.iter() {
+                    let refusal = match &element.kind {
+                        ArrayElementKind::Value(_) => None,
+                        _ => Some(Unreplaceable::Reference),
+                    };
+                    if let Some(key) = element.key.as_ref().and_then(|key| self.exact(key)) {
+                        self.add(key, element.value(), refusal);
+                    }
+                }
+            }
+            ExprKind::Assign(assign) => {
+                self.assignment(assign.target, assign.op, assign.by_ref, assign.value);
+                if is_array(assign.target) {
+                    return self.descend(expr.span, |finder| finder.visit_expr(assign.value));
+                }
+            }
+            ExprKind::FunctionCall(call) => self.define(call),
+            _ => {}
+        }
+        self.descend(expr.span, |finder| walk_expr(finder, expr))
+    }
+}
+
+fn is_array(expr: &Expr<'_, '_>) -> bool {
+    match &expr.kind {
+        ExprKind::Array(_) => true,
+        ExprKind::Parenthesized(inner) => is_array(inner),
+        _ => false,
+    }
+}
+
+/// A service's name as it can stand in a key; anything else is some other key that happens to end alike.
+fn service_of(name: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+}

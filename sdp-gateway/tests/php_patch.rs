@@ -1,0 +1,243 @@
+//! The patch on every way of writing, judged by the real PHP.
+
+mod judge;
+
+use std::collections::BTreeMap;
+
+use sdp_gateway::php::{ConfigFile, PhpError, Unreplaceable};
+
+const NEW: &str = "http://127.0.0.1:9001/it's\\here";
+
+fn urls(services: &[&str]) -> BTreeMap<String, String> {
+    services.iter().map(|service| ((*service).to_owned(), NEW.to_owned())).collect()
+}
+
+/// Overrides `shop` in `before` and checks with PHP that this and nothing else changed.
+#[track_caller]
+fn overrides_shop(before: &[u8]) -> Vec<u8> {
+    let file = ConfigFile::parse(before).expect("a file that parses");
+    let after = file.patched(&urls(&["shop"])).expect("a patch");
+    let old = judge::values(before);
+    let mut expected = old.clone();
+    let changed: Vec<_> = expected.iter_mut().filter(|(path, _)| judge::sets(path, "shop")).collect();
+    assert!(!changed.is_empty(), "PHP sees no shop_url in {old:?}");
+    for (_, value) in changed {
+        *value = judge::hex(NEW);
+    }
+    assert_eq!(judge::values(&after), expected, "{}", String::from_utf8_lossy(&after));
+    assert!(judge::lints(&after));
+    // Put back, the bytes are the committed ones: the patch of the original with nothing overridden.
+    assert_eq!(file.patched(&BTreeMap::new()).as_deref(), Ok(before));
+    after
+}
+
+#[test]
+fn only_the_value_changes() {
+    let before = b"<?php\n// shop_url => 'x'\nreturn [\n  'shop_url'  =>  'http://old' , # keep\n];\n";
+    let after = overrides_shop(before);
+    let expected = r"<?php
+// shop_url => 'x'
+return [
+  'shop_url'  =>  'http://127.0.0.1:9001/it\'s\\here' , # keep
+];
+";
+    assert_eq!(String::from_utf8_lossy(&after), expected);
+}
+
+#[test]
+fn every_way_of_writing_an_entry_is_understood() {
+    for text in [
+        // Returned arrays.
+        "<?php return ['shop_url' => 'http://old', 'mail_url' => 'http://mail'];",
+        "<?php return array('shop_url' => \"http://old\",);",
+        "<?php return ['mail_url' => 'm', 'shop_url' => 'http://old'] + ['x' => 1];",
+        "<?php return array_merge(['a' => 1], ['services' => ['shop_url' => 'http://old']]);",
+        "<?php $config = ['shop_url' => 'http://old']; return $config;",
+        // Assignments.
+        "<?php $config['shop_url'] = 'http://old';",
+        "<?php $config[\"shop_url\"]='http://old' ;",
+        "<?php $config['services']['shop_url'] = 'http://old';",
+        "<?php $config['services'] = array('shop_url' => 'http://old', 'mail_url' => 'http://mail');",
+        "<?php $config = array(); $config['services'] = array('deep' => array('shop_url' => 'o'));",
+        "<?php if (true) { $config['shop_url'] = 'http://old'; } else { $config['x'] = 1; }",
+        "<?php $config['shop_url'] = 'http://old' or die('no');",
+        "<?php defined('BASEPATH') OR exit('No direct script access allowed');\n$config['shop_url'] = 'o';",
+        // Constants.
+        "<?php define('shop_url', 'http://old');",
+        "<?php define('SHOP_URL', 'http://old');",
+        "<?php \\DEFINE(\"SHOP_URL\", 'http://old', false);",
+        "<?php defined('SHOP_URL') or define('SHOP_URL', 'http://old');",
+        "<?php const SHOP_URL = 'http://old', MAIL_URL = 'http://mail';",
+        "<?php const shop_url = 'http://old';",
+        // Values.
+        "<?php $config['shop_url'] = \"a\\x41\\u{e9}\\n\\\"b\";",
+        "<?php $config['shop_url'] = 'it\\'s';",
+        "<?php $config['shop_url'] = <<<EOT\n  http://old\n  EOT . 'x';",
+        "<?php $config['shop_url'] = <<<\"EOT\"\n  http://{$config['x']}\n  EOT;\n$config['mail_url'] = 'm';",
+        "<?php return ['shop_url' => <<<'EOT'\nhttp://$old\nEOT, 'mail_url' => 'm'];",
+        "<?php $config['shop_url'] = getenv('NO_SUCH_SHOP') ?: 'http://old';",
+        "<?php $config['shop_url'] = BASE . '/shop';",
+        "<?php $config['shop_url'] = BASE . '/' . implode('.', ['a', 'b'])  /* why */ ;",
+        "<?php $config['shop_url'] = ('http://old');",
+        "<?php $config['shop_url'] = sprintf('http://%s', isset($_SERVER['X']) ? 'a' : 'b');",
+        "<?php $config['shop_url'] = $_SERVER['NO_SUCH'] ?? 'http://old';",
+        "<?php $config['shop_url'] = (function () { return 'http://old'; })();",
+        "<?php $config['shop_url'] = null;",
+        "<?php $config['shop_url'] = 42;",
+        // Keys.
+        "<?php return [\"shop\\x5furl\" => 'http://old'];",
+        "<?php return [('shop_url') => 'http://old'];",
+        // Around.
+        "\u{feff}<?php\r\nreturn [\r\n\t'shop_url' => 'http://old',\r\n];\r\n",
+        "#!/usr/bin/php\n<?php $config['shop_url'] = 'http://old' ?>\n",
+        "<?php\n/* é */ $é = 'ü'; $config['shop_url'] = 'http://öld'; // ñ",
+        "<?php $config['shop_url'] = 'http://old'; __halt_compiler(); <? (((( 'shop_url' =>",
+        "<?php function urls() { return ['shop_url' => 'http://old']; } return urls();",
+    ] {
+        overrides_shop(text.as_bytes());
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_survive() {
+    let before = b"<?php // \xe9t\xe9\n$a = '\xff\xfe'; $config['shop_url'] = 'http://\xe9';\n$b = \"\xe9{$a}\";";
+    let after = overrides_shop(before);
+    assert!(after.starts_with(b"<?php // \xe9t\xe9\n$a = '\xff\xfe'; "));
+}
+
+#[test]
+fn keys_in_comments_strings_and_reads_are_not_entries() {
+    let text = r#"<?php
+// $config['shop_url'] = 'a';
+# 'shop_url' => 'a'
+/* define('shop_url', 'a'); */
+/** const SHOP_URL = 'a'; */
+$text = "'shop_url' => 'a'";
+$text = '$config["shop_url"] = 1';
+$text = <<<E
+['shop_url' => 'a']
+E;
+$text = <<<'E'
+$config['shop_url'] = 'a';
+E;
+$read = $config['shop_url'] ?? isset($config['shop_url']);
+['shop_url' => $taken] = ['x' => 1];
+foreach ([] as ['shop_url' => $taken]) {}
+$config[$shop . '_url'] = 'a';
+$config['SHOP_URL'] = 'a';
+$config['shop_url_old'] = 'a';
+$config['_url'] = 'a';
+$config['shop_url'] = ['this is a group'];
+other('SHOP_URL', 'a');
+?>
+$config['shop_url'] = 'a';
+"#;
+    let file = ConfigFile::parse(text).expect("a file that parses");
+    assert_eq!(file.entries().count(), 0, "{:?}", file.entries().collect::<Vec<_>>());
+    assert_eq!(file.patched(&urls(&["shop"])), Err(PhpError::Absent { service: "shop".into() }));
+}
+
+#[test]
+fn literal_values_are_decoded() {
+    let text = "<?php return ['a_url' => 'it\\'s', 'b_url' => \"\\x41\\t\", 'c_url' => 'é\\\\', \
+                'd_url' => <<<E\n  x\n  y\n  E, 'e_url' => BASE . 'x', 'f_url' => \"$a\"];";
+    let file = ConfigFile::parse(text).expect("a file that parses");
+    let literals: Vec<_> = file.entries().map(|e| (e.service(), e.literal())).collect();
+    assert_eq!(
+        literals,
+        [("a", Some("it's")), ("b", Some("A\t")), ("c", Some("é\\")), ("d", Some("x\ny")), ("e", None), ("f", None)]
+    );
+    let sources: Vec<_> = file.entries().map(|e| String::from_utf8_lossy(file.source(e))).collect();
+    assert_eq!(sources[4], "BASE . 'x'");
+    assert_eq!(file.entries().map(|e| e.line()).collect::<Vec<_>>(), [1, 1, 1, 1, 4, 4]);
+}
+
+#[test]
+fn an_exact_key_hides_the_constant_it_is_made_from() {
+    let text = "<?php define('SHOP_URL', 'http://old'); $config['shop_url'] = SHOP_URL;";
+    let patched = ConfigFile::parse(text).and_then(|file| file.patched(&urls(&["shop"])));
+    let patched = String::from_utf8(patched.expect("a patch")).expect("text");
+    assert_eq!(
+        patched,
+        r"<?php define('SHOP_URL', 'http://old'); $config['shop_url'] = 'http://127.0.0.1:9001/it\'s\\here';"
+    );
+}
+
+#[test]
+fn a_duplicate_is_an_error_for_its_own_service_only() {
+    let text = "<?php\n$config['shop_url'] = 'a';\n$config['mail_url'] = 'm';\n\n$config['shop_url'] = 'b';";
+    let file = ConfigFile::parse(text).expect("a file that parses");
+    assert_eq!(
+        file.patched(&urls(&["shop"])),
+        Err(PhpError::Duplicate { service: "shop".into(), first: 2, second: 5 })
+    );
+    assert!(file.patched(&urls(&["mail"])).is_ok());
+}
+
+#[test]
+fn entries_whose_replacement_would_not_hold_are_refused() {
+    for (text, why) in [
+        ("<?php $config['shop_url'] .= '/x';", Unreplaceable::CompoundAssignment),
+        ("<?php $config['shop_url'] ??= 'http://old';", Unreplaceable::CompoundAssignment),
+        ("<?php $config['shop_url'] = &$other;", Unreplaceable::Reference),
+        ("<?php return ['shop_url' => &$other];", Unreplaceable::Reference),
+        ("<?php $c['shop_url'] = $c['mail_url'] = 'http://both';", Unreplaceable::Entangled),
+        ("<?php $c['mail_url'] = $c['shop_url'] = 'http://both';", Unreplaceable::Entangled),
+    ] {
+        let file = ConfigFile::parse(text).expect("a file that parses");
+        assert_eq!(
+            file.patched(&urls(&["shop"])),
+            Err(PhpError::Unreplaceable { service: "shop".into(), line: 1, why }),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_file_is_refused_with_the_line() {
+    let line = |text: &str| match ConfigFile::parse(text) {
+        Err(PhpError::Syntax { line, .. }) => line,
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(line("<?php\nreturn [\n 'shop_url' => 'a'\n 'mail_url' => 'b',\n];"), 4);
+    assert_eq!(line("<?php\n\n$config['shop_url'] = ;"), 3);
+    assert_eq!(line("<?php\n$a = 'never closed;\n"), 2);
+    assert!(matches!(ConfigFile::parse("<? $config['shop_url'] = 'a';"), Err(PhpError::ShortTag { line: 1 })));
+}
+
+#[test]
+fn absurd_nesting_and_chains_are_refused_or_read_but_never_crash() {
+    let many = 60_000;
+    let deep = |open: &str, close: &str| format!("<?php return {}1{};", open.repeat(many), close.repeat(many));
+    for text in [
+        deep("[", "]"),
+        deep("(", ")"),
+        deep("!", ""),
+        deep("- ", ""),
+        deep("(int)", ""),
+        deep("@", ""),
+        deep("", " ?: 1"),
+        deep("$a=", ""),
+        deep("1 ?? ", ""),
+        deep("fn() => ", ""),
+        deep("new ", ""),
+        deep("", ".'a'"),
+        deep("1 . ", ""),
+        deep("2 ** ", ""),
+        format!("<?php $a{} = 1;", "[0]".repeat(many)),
+        format!("<?php $a{};", "->b".repeat(many)),
+        format!("<?php f{};", "()".repeat(many)),
+        format!("<?php {}", "if (1) ".repeat(many)),
+        format!("<?php {}", "if (1) {} else ".repeat(many)),
+        format!("<?php {}", "{".repeat(many)),
+        format!("<?php $a = \"{}", "{$a[\"".repeat(many)),
+        format!("<?php $a = {}a;", "$".repeat(many)),
+        format!("<?php function f({}int $a) {{}}", "?".repeat(many)),
+    ] {
+        // Either answer is fine; that there is one is the point.
+        let _ = ConfigFile::parse(text).map(|file| file.patched(&urls(&["shop"])));
+    }
+    let chain = format!("<?php $config['shop_url'] = 'a'{};", ".'b'".repeat(many));
+    assert!(ConfigFile::parse(chain).is_ok_and(|file| file.patched(&urls(&["shop"])).is_ok()));
+    assert!(matches!(ConfigFile::parse("x".repeat(2 << 20)), Err(PhpError::TooLarge { .. })));
+}

@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+pub mod api;
+pub mod config;
 pub mod deployer;
 pub mod events;
 pub mod model;
 pub mod problem;
+pub mod protocol;
 pub mod repos;
 pub mod routes;
 

@@ -1,0 +1,241 @@
+//! The frames, as types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CredentialsFrame, EventBatch, TokenFrame};
+use crate::{
+    model::{
+        agent::Inventory,
+        deployment::{DeployRequest, DeploymentState},
+        ids::{DeploymentId, InstanceKey},
+        instance::Instance,
+        names::{AgentName, RepoName},
+        repo::Branch,
+        route::{RouteChanges, RouteTable},
+    },
+    problem::Problem,
+};
+
+/// What an agent sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AgentFrame {
+    /// The first frame.
+    Hello(Box<Hello>),
+    /// The answer to a request.
+    Reply(Reply),
+    /// Events; a binary message.
+    #[serde(skip)]
+    Events(EventBatch),
+    /// The agent's inventory changed.
+    Inventory(Box<Inventory>),
+    /// A frame of the server's that the agent does not know.
+    Unsupported {
+        /// The type of that frame.
+        frame: String,
+    },
+    /// A frame this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What the server sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ServerFrame {
+    /// The hello was accepted.
+    Welcome(Welcome),
+    /// The hello was not accepted; the connection closes.
+    Refused(Problem),
+    /// A request.
+    Request(Request),
+    /// Every event of the deployment up to `seq` is on the server's disk.
+    Ack {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// The last event covered.
+        seq: u64,
+    },
+    /// A frame of the agent's that the server does not know.
+    Unsupported {
+        /// The type of that frame.
+        frame: String,
+    },
+    /// A frame this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// An agent's first frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The newest protocol version the agent speaks.
+    pub protocol: u16,
+    /// The oldest one.
+    pub oldest_protocol: u16,
+    /// Its name.
+    pub agent: AgentName,
+    /// Its enrolment token.
+    pub token: TokenFrame,
+    /// What it is and can do.
+    pub inventory: Inventory,
+    /// The deployments it works on or holds unacknowledged events of.
+    #[serde(default)]
+    pub held: Vec<HeldEvents>,
+}
+
+/// A deployment that an agent works on or holds events of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldEvents {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The first event it still holds.
+    pub first: u64,
+    /// The last event it has accepted.
+    pub last: u64,
+    /// The state it is in by the agent's account.
+    pub state: DeploymentState,
+}
+
+/// The server's answer to an accepted hello.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The protocol version both use from here on.
+    pub protocol: u16,
+    /// The server's version.
+    pub server: String,
+    /// For each held deployment, the last event on the server's disk; the agent goes on after it.
+    #[serde(default)]
+    pub acked: BTreeMap<String, u64>,
+}
+
+/// Something the server wants done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Names the request within this connection.
+    pub id: u64,
+    /// How long the server waits for the reply, in milliseconds from sending.
+    pub deadline_ms: u64,
+    /// What.
+    pub body: RequestBody,
+}
+
+/// What a request asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RequestBody {
+    /// Whether the git host accepts the credentials. Answered with `done`.
+    Verify {
+        /// The repo to ask with; the gateway's, or the first, when none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repo: Option<RepoName>,
+        /// What to ask with.
+        credentials: CredentialsFrame,
+    },
+    /// The branches of a repo. Answered with `branches`.
+    Branches {
+        /// The repo.
+        repo: RepoName,
+        /// Credentials; without, the agent's own configured ones, if any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credentials: Option<CredentialsFrame>,
+        /// Only names that contain this, whatever their case.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        query: Option<String>,
+        /// At most this many.
+        limit: u32,
+    },
+    /// Start a deployment. Answered with `done` as soon as it is accepted; its events tell the
+    /// rest. A deployment id that is known already is answered the same and changes nothing.
+    Deploy {
+        /// What to deploy.
+        request: Box<DeployRequest>,
+        /// Credentials for the git host.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credentials: Option<CredentialsFrame>,
+    },
+    /// Cancel a deployment. Answered with `done`; its events tell when it has ended.
+    Cancel {
+        /// Which.
+        deployment: DeploymentId,
+    },
+    /// Stop an instance and keep it. Answered with `done`.
+    Stop {
+        /// Which.
+        key: InstanceKey,
+    },
+    /// Restart an instance. Answered with `done`.
+    Restart {
+        /// Which.
+        key: InstanceKey,
+    },
+    /// Remove an instance and its checkout. Answered with `done`.
+    Remove {
+        /// Which.
+        key: InstanceKey,
+    },
+    /// Everything of ours that runs there. Answered with `instances`.
+    Instances,
+    /// The gateway's route table now. Answered with `routes`.
+    Routes,
+    /// Change the gateway's overrides. Answered with `routes`, read back.
+    ApplyRoutes {
+        /// What to change.
+        changes: RouteChanges,
+    },
+    /// A request this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's id.
+    pub id: u64,
+    /// How it went.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How a request went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was done.
+    Ok(ReplyBody),
+    /// It was not.
+    Problem(Problem),
+}
+
+/// What a reply carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ReplyBody {
+    /// Nothing but success.
+    Done,
+    /// A repo's branches.
+    Branches {
+        /// By name.
+        branches: Vec<Branch>,
+    },
+    /// What runs.
+    Instances {
+        /// By key.
+        instances: Vec<Instance>,
+    },
+    /// The route table.
+    Routes {
+        /// As read now.
+        table: RouteTable,
+    },
+    /// A body this version does not know.
+    #[serde(other)]
+    Unknown,
+}

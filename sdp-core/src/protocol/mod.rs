@@ -1,0 +1,39 @@
+//! The wire protocol between the control plane and its agents.
+//!
+//! Version 1, over one WebSocket at `/ws/agent`, which the agent opens:
+//!
+//! 1. The agent sends [`Hello`]: the versions it speaks, its name and token, its inventory, and
+//!    the deployments whose events it still holds. The server answers [`ServerFrame::Welcome`] with
+//!    the version to use and how far it has each of those, or [`ServerFrame::Refused`] and closes.
+//! 2. The server sends [`Request`]s with an id and a deadline; the agent answers each once with a
+//!    [`Reply`] of that id, in any order.
+//! 3. The agent sends [`EventBatch`]es; the server answers [`ServerFrame::Ack`] when they are on
+//!    its disk. Acknowledgements are cumulative: `seq` covers everything before it.
+//! 4. Both sides send WebSocket pings.
+//!
+//! Frames are JSON text messages, but for event batches: binary messages of one JSON header line
+//! and then the events' own NDJSON lines, so that the server appends those bytes as they are.
+//! Unknown fields are ignored; a frame of an unknown type decodes to `Unknown` and is answered with
+//! `Unsupported`, and a request of an unknown kind with a problem of code `unsupported`.
+
+mod codec;
+mod frames;
+mod secrets;
+
+pub use codec::{CodecError, EventBatch, Frame, WireMessage};
+pub use frames::{
+    AgentFrame, HeldEvents, Hello, Outcome, Reply, ReplyBody, Request, RequestBody, ServerFrame, Welcome,
+};
+pub use secrets::{CredentialsFrame, TokenFrame};
+
+/// The newest protocol version this code speaks.
+pub const VERSION: u16 = 1;
+
+/// The oldest protocol version this code speaks.
+pub const OLDEST_VERSION: u16 = 1;
+
+/// The largest frame either side accepts, in bytes.
+pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most event bytes that an agent puts into one batch.
+pub const MAX_BATCH_BYTES: usize = 256 * 1024;

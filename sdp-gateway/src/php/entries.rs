@@ -205,6 +205,6 @@ fn is_array(expr: &Expr<'_, '_>) -> bool {
 
 /// A service's name as it can stand in a key; anything else is some other key that happens to end alike.
 fn service_of(name: &str) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.bytes().all(plain)).then(|| name.to_owned())
 }

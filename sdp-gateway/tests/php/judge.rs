@@ -14,7 +14,7 @@ pub(crate) fn evaluate(files: &[Vec<u8>]) -> Vec<Option<Values>> {
     for (at, bytes) in files.iter().enumerate() {
         fs::write(dir.path().join(format!("{at:05}.php")), bytes).expect("a file to judge");
     }
-    let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge/judge.php");
+    let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/php/judge.php");
     let status = Command::new("php")
         .args(["-n", "-f"])
         .args([&judge, dir.path()])
@@ -54,9 +54,11 @@ pub(crate) fn hex(text: impl AsRef<[u8]>) -> String {
     text.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether the path's last key sets the URL of `service`, in a key or a constant of either case.
-pub(crate) fn sets(path: &str, service: &str) -> bool {
+/// The path up to the key or constant that sets the URL of `service`, if the path leads through one.
+pub(crate) fn set_at(path: &str, service: &str) -> Option<String> {
     let key = format!("{service}_url");
-    let last = path.rsplit('/').next().unwrap_or_default();
-    last == hex(&key) || (path.starts_with("const/") && last == hex(key.to_uppercase()))
+    let (exact, upper) = (hex(&key), hex(key.to_uppercase()));
+    let parts: Vec<&str> = path.split('/').collect();
+    let at = parts.iter().position(|part| *part == exact || (parts[0] == "const" && *part == upper))?;
+    Some(parts[..=at].join("/"))
 }

@@ -1,10 +1,10 @@
 //! The patch on every way of writing, judged by the real PHP.
 
-mod judge;
-
 use std::collections::BTreeMap;
 
 use sdp_gateway::php::{ConfigFile, PhpError, Unreplaceable};
+
+use crate::judge;
 
 const NEW: &str = "http://127.0.0.1:9001/it's\\here";
 
@@ -19,7 +19,7 @@ fn overrides_shop(before: &[u8]) -> Vec<u8> {
     let after = file.patched(&urls(&["shop"])).expect("a patch");
     let old = judge::values(before);
     let mut expected = old.clone();
-    let changed: Vec<_> = expected.iter_mut().filter(|(path, _)| judge::sets(path, "shop")).collect();
+    let changed: Vec<_> = expected.iter_mut().filter(|(path, _)| judge::set_at(path, "shop").is_some()).collect();
     assert!(!changed.is_empty(), "PHP sees no shop_url in {old:?}");
     for (_, value) in changed {
         *value = judge::hex(NEW);

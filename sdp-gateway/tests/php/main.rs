@@ -1,0 +1,5 @@
+//! The lossless patch, judged by the real PHP.
+
+mod judge;
+mod patch;
+mod properties;

@@ -99,6 +99,8 @@ pub type LogLines = BoxStream<'static, Result<LogLine, DeployError>>;
 /// - [`start`](Self::start) is all or nothing: on `Err`, the previous instance answers its port as
 ///   before. Afterwards exactly one of [`settle`](Self::settle) and [`revert`](Self::revert) is
 ///   called; after either, at most one instance of the key exists.
+/// - A build never changes what an instance runs from: each tree, recipe and environment has its
+///   own artifact, and those that no instance uses are pruned at [`settle`](Deployer::settle).
 /// - It never pulls an image: a missing one is [`DeployError::ImageMissing`].
 /// - A cancelled call returns [`DeployError::Cancelled`] soon and leaves nothing of its own
 ///   running: no process of the build's group, no half-made container.
@@ -251,6 +253,14 @@ pub enum DeployError {
         /// Who holds it: `sandbox pay, repo eredar (container sdp-pay-eredar)`, or `another program`.
         holder: String,
     },
+    /// Every port of the range is taken.
+    #[error("every host port from {first} to {last} is taken; stop a deployment or widen `deployer.port_range`")]
+    NoFreePort {
+        /// The first port of the range.
+        first: u16,
+        /// The last one.
+        last: u16,
+    },
     /// The container name belongs to something else.
     #[error("the name {name} is taken by {holder}; rename the sandbox or remove that one")]
     NameTaken {
@@ -321,7 +331,7 @@ impl DeployError {
             Self::Tool { .. } => ErrorCode::ToolMissing,
             Self::Config { .. } => ErrorCode::InvalidInput,
             Self::Timeout { .. } => ErrorCode::Timeout,
-            Self::PortTaken { .. } => ErrorCode::PortTaken,
+            Self::PortTaken { .. } | Self::NoFreePort { .. } => ErrorCode::PortTaken,
             Self::NameTaken { .. } => ErrorCode::Conflict,
             Self::ImageMissing { .. } => ErrorCode::ImageMissing,
             Self::Start { .. } => ErrorCode::StartFailed,

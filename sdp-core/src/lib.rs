@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod deploy;
 pub mod deployer;
 pub mod events;
 pub mod model;

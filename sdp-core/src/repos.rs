@@ -72,6 +72,15 @@ pub trait RepoSource: std::fmt::Debug + Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<Checkout, RepoError>;
 
+    /// Puts the checkout of `key` back to `previous`, an earlier answer of
+    /// [`checkout`](Self::checkout): its branch at its commit, local edits dropped, `.sdp/` kept.
+    /// Asks no remote. Called when a deployment failed after its `prepare`, because what runs may
+    /// be served from the checkout.
+    ///
+    /// # Errors
+    /// [`RepoError::Checkout`] when it cannot be done.
+    async fn rewind(&self, key: &InstanceKey, previous: &Checkout) -> Result<(), RepoError>;
+
     /// The checkout of `key` as it is now; none when there is none yet.
     ///
     /// # Errors

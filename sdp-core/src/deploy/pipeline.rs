@@ -1,0 +1,153 @@
+//! The one pipeline: drives the state machine through the traits.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    machine::{Command, Deadlines, Input, Machine},
+    ports::PortPool,
+    stages::{Stages, failure},
+};
+use crate::{
+    deployer::Deployer,
+    events::EventSink,
+    model::{
+        credentials::Credentials,
+        deployment::{DeployRequest, DeploymentState, Failure},
+        instance::Instance,
+        names::RepoName,
+    },
+    problem::{Problem, chain},
+    repos::RepoSource,
+    routes::RouteStore,
+};
+
+/// Runs deployments: source, build, start, health, routes.
+///
+/// Cheap to clone and to share; deployments of different keys run side by side. Whoever calls
+/// [`run`](Self::run) serialises the deployments of one key.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    pub(super) source: Arc<dyn RepoSource>,
+    pub(super) deployer: Arc<dyn Deployer>,
+    pub(super) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(super) ports: Arc<PortPool>,
+    pub(super) advertise: String,
+    deadlines: Deadlines,
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// `running`, `failed` or `cancelled`.
+    pub state: DeploymentState,
+    /// Why it failed, when it did.
+    pub failure: Option<Failure>,
+    /// What runs now because of it.
+    pub instance: Option<Instance>,
+}
+
+impl Pipeline {
+    /// A pipeline over a source of repos and a deployer; routes to what it deploys name the host
+    /// `advertise`.
+    pub fn new(
+        source: Arc<dyn RepoSource>,
+        deployer: Arc<dyn Deployer>,
+        ports: Arc<PortPool>,
+        advertise: impl Into<String>,
+    ) -> Self {
+        Self { source, deployer, gateway: None, ports, advertise: advertise.into(), deadlines: Deadlines::default() }
+    }
+
+    /// Says which repo is the gateway, and where its routes are.
+    pub fn gateway(mut self, repo: RepoName, routes: Arc<dyn RouteStore>) -> Self {
+        self.gateway = Some((repo, routes));
+        self
+    }
+
+    /// Sets how long each stage may take.
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
+    }
+
+    /// Runs one deployment to its end, telling everything to `sink`. Never fails otherwise than by
+    /// its answer, and returns only when nothing of it is under way any more.
+    ///
+    /// When `sink` stops accepting, the deployment is undone and fails; what can be told is told.
+    /// Dropping the future abandons the deployment where it is: cancel it instead.
+    pub async fn run(
+        &self,
+        request: &DeployRequest,
+        credentials: Option<Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Finished {
+        let stages = Stages::new(self, request, credentials, sink);
+        let mut machine = Machine::new(self.deadlines.clone());
+        let mut todo: VecDeque<Command> = machine.enqueue().into();
+        todo.extend(match stages.admit().await {
+            Ok(()) if cancel.is_cancelled() => machine.on(Input::Cancel, Duration::ZERO),
+            Ok(()) => machine.on(Input::Begin, Duration::ZERO),
+            Err(problem) => machine.on(Input::Fail(failure(None, &problem)), Duration::ZERO),
+        });
+        drive(&mut machine, todo, &stages, cancel).await;
+        let (state, failure) = machine.ended().expect("drive returns when the machine has ended");
+        let failure = failure.cloned();
+        let instance = if state == DeploymentState::Running { stages.into_instance() } else { None };
+        Finished { state, failure, instance }
+    }
+}
+
+/// Carries out the machine's commands until it has ended.
+async fn drive(machine: &mut Machine, mut todo: VecDeque<Command>, stages: &Stages<'_>, cancel: &CancellationToken) {
+    let began = Instant::now();
+    let mut work: Option<BoxFuture<'_, Input>> = None;
+    let mut abort = CancellationToken::new();
+    let (mut cancel_told, mut sink_failed) = (false, false);
+    loop {
+        while let Some(command) = todo.pop_front() {
+            match command {
+                Command::Emit(kind) => {
+                    let Err(error) = stages.emit(kind).await else { continue };
+                    tracing::error!(error = chain(&error), "an event of a deployment was lost");
+                    if !std::mem::replace(&mut sink_failed, true) {
+                        let failure = failure(None, &Problem::from(&error));
+                        todo.extend(machine.on(Input::Fail(failure), began.elapsed()));
+                    }
+                }
+                Command::Run(stage) => {
+                    abort = CancellationToken::new();
+                    work = Some(stages.run(stage, abort.clone()).boxed());
+                }
+                Command::Abort => abort.cancel(),
+                Command::Revert => work = Some(stages.revert().boxed()),
+                Command::Settle => work = Some(stages.settle().boxed()),
+            }
+        }
+        let Some(pending) = work.as_mut().filter(|_| machine.ended().is_none()) else { return };
+        let deadline = machine.deadline().map(|after| began + after);
+        let input = tokio::select! {
+            input = pending => {
+                work = None;
+                input
+            }
+            () = cancel.cancelled(), if !cancel_told => {
+                cancel_told = true;
+                Input::Cancel
+            }
+            () = sleep_until(deadline) => Input::Tick,
+        };
+        todo.extend(machine.on(input, began.elapsed()));
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,134 @@
+//! Host ports: chosen by a person or picked from a range, and held while a deployment is on its way.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, TcpListener},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    deployer::DeployError,
+    model::{
+        ids::{HostPort, InstanceKey},
+        instance::Instance,
+    },
+};
+
+/// The host ports of one agent. Leases make sure that two deployments under way never mean the
+/// same port; what already runs is told by the deployer's list.
+#[derive(Debug)]
+pub struct PortPool {
+    range: RangeInclusive<u16>,
+    publish: IpAddr,
+    leases: Mutex<BTreeMap<HostPort, InstanceKey>>,
+}
+
+impl PortPool {
+    /// A pool that picks from `range`, for ports published on `publish`.
+    pub fn new(range: RangeInclusive<u16>, publish: IpAddr) -> Self {
+        Self { range, publish, leases: Mutex::default() }
+    }
+
+    /// Leases a port for `key`: `wanted`, or the one that its running instance has, or a free one
+    /// of the range.
+    ///
+    /// # Errors
+    /// [`DeployError::PortTaken`] names the holder of `wanted`; [`DeployError::NoFreePort`].
+    pub fn lease(
+        self: &Arc<Self>,
+        key: &InstanceKey,
+        wanted: Option<HostPort>,
+        running: &[Instance],
+    ) -> Result<PortLease, DeployError> {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let holder = |port: HostPort| {
+            let under_way = leases.get(&port).map(|key| format!("a deployment of {key} that is under way"));
+            let runs = running.iter().find(|instance| instance.host_port == port && instance.key != *key);
+            under_way.or_else(|| runs.map(|instance| format!("{} ({})", instance.key, instance.name)))
+        };
+        let port = if let Some(port) = wanted {
+            match holder(port) {
+                Some(holder) => return Err(DeployError::PortTaken { port, holder }),
+                None => port,
+            }
+        } else {
+            let own = running.iter().find(|instance| instance.key == *key && !instance.parked);
+            let kept = own.map(|instance| instance.host_port).filter(|port| holder(*port).is_none());
+            let free = |port: &HostPort| holder(*port).is_none() && self.can_bind(*port);
+            let mut range = self.range.clone().filter_map(|port| HostPort::new(port).ok());
+            kept.or_else(|| range.find(free))
+                .ok_or_else(|| DeployError::NoFreePort { first: *self.range.start(), last: *self.range.end() })?
+        };
+        leases.insert(port, key.clone());
+        Ok(PortLease { pool: Arc::clone(self), port })
+    }
+
+    fn can_bind(&self, port: HostPort) -> bool {
+        TcpListener::bind((self.publish, port.get())).is_ok()
+    }
+}
+
+/// A port that no other deployment gets while this value lives.
+#[derive(Debug)]
+pub struct PortLease {
+    pool: Arc<PortPool>,
+    port: HostPort,
+}
+
+impl PortLease {
+    /// The port.
+    pub fn port(&self) -> HostPort {
+        self.port
+    }
+}
+
+impl Drop for PortLease {
+    fn drop(&mut self) {
+        self.pool.leases.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn key(repo: &str) -> InstanceKey {
+        InstanceKey::quick(repo.parse().unwrap())
+    }
+
+    /// A pool over three consecutive ports that were free a moment ago.
+    fn pool() -> (Arc<PortPool>, u16) {
+        let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let first = (20_000..60_000)
+            .step_by(7)
+            .find(|first| (*first..first + 3).all(|port| TcpListener::bind((localhost, port)).is_ok()))
+            .unwrap();
+        (Arc::new(PortPool::new(first..=first + 2, localhost)), first)
+    }
+
+    #[test]
+    fn a_lease_keeps_others_off_until_it_is_dropped() {
+        let (pool, first) = pool();
+        let port = HostPort::new(first).unwrap();
+        let lease = pool.lease(&key("a"), Some(port), &[]).unwrap();
+        let error = pool.lease(&key("b"), Some(port), &[]).unwrap_err();
+        assert!(error.to_string().contains("a deployment of a that is under way"), "{error}");
+        drop(lease);
+        assert_eq!(pool.lease(&key("b"), Some(port), &[]).unwrap().port(), port);
+    }
+
+    #[test]
+    fn picking_skips_what_is_leased_or_bound_and_says_when_nothing_is_left() {
+        let (pool, first) = pool();
+        let bound = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
+        let one = pool.lease(&key("a"), None, &[]).unwrap();
+        let two = pool.lease(&key("b"), None, &[]).unwrap();
+        assert_eq!((one.port().get(), two.port().get()), (first, first + 2));
+        let error = pool.lease(&key("c"), None, &[]).unwrap_err();
+        assert!(matches!(error, DeployError::NoFreePort { .. }), "{error}");
+        drop(bound);
+    }
+}

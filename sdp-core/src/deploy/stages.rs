@@ -1,0 +1,330 @@
+//! What each stage does, and how it is undone.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{machine::Input, pipeline::Pipeline, ports::PortLease};
+use crate::{
+    deployer::{Artifact, DeployError, DeployJob, LogOptions, Probe, Replacement},
+    events::{EventSink, SinkError},
+    model::{
+        agent::RepoInfo,
+        credentials::Credentials,
+        deployment::{DeployRequest, Failure, Stage},
+        event::EventKind,
+        instance::Instance,
+        names::EnvName,
+        repo::{Checkout, RepoSpec},
+        route::{RouteChanges, RouteOrigin, RouteTable},
+        units::format_duration,
+    },
+    problem::{ErrorCode, Problem, chain},
+    repos::RepoError,
+    routes::RouteStore,
+};
+
+/// How many of an unhealthy instance's last lines its failure quotes.
+const LAST_LINES: u32 = 10;
+
+/// A failure told as a deployment's.
+pub(super) fn failure(stage: Option<Stage>, problem: &Problem) -> Failure {
+    Failure { stage, code: problem.code, reason: problem.detail.clone(), previous_restored: None }
+}
+
+/// One deployment's stages, and what they have done so far.
+#[derive(Debug)]
+pub(super) struct Stages<'a> {
+    pipeline: &'a Pipeline,
+    request: &'a DeployRequest,
+    credentials: Option<Credentials>,
+    sink: &'a dyn EventSink,
+    progress: Mutex<Progress>,
+}
+
+/// What has been done so far. Locked for moments only, never across an await.
+#[derive(Debug, Default)]
+struct Progress {
+    repo: Option<RepoSpec>,
+    env: BTreeMap<EnvName, String>,
+    port: Option<PortLease>,
+    /// The checkout before `source`, and whether `source` has begun to change it.
+    previous_checkout: Option<Checkout>,
+    source_begun: bool,
+    job: Option<DeployJob>,
+    artifact: Option<Artifact>,
+    replacement: Option<Replacement>,
+}
+
+/// Whether a stage had something to do.
+enum Did {
+    Work,
+    Nothing,
+}
+
+impl<'a> Stages<'a> {
+    pub(super) fn new(
+        pipeline: &'a Pipeline,
+        request: &'a DeployRequest,
+        credentials: Option<Credentials>,
+        sink: &'a dyn EventSink,
+    ) -> Self {
+        Self { pipeline, request, credentials, sink, progress: Mutex::default() }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn emit(&self, kind: EventKind) -> Result<(), SinkError> {
+        self.sink.accept(kind).await.map(drop)
+    }
+
+    async fn note(&self, stage: Stage, line: impl Into<String>) -> Result<(), Problem> {
+        self.emit(EventKind::note(stage, line)).await.map_err(|error| Problem::from(&error))
+    }
+
+    /// Checks, before anything is touched, what can be checked: repo, variables, port.
+    pub(super) async fn admit(&self) -> Result<(), Problem> {
+        let key = &self.request.key;
+        let repos = self.pipeline.source.repos();
+        let Some(repo) = repos.into_iter().find(|repo| repo.name == key.repo) else {
+            return Err(Problem::from(&RepoError::UnknownRepo { repo: key.repo.clone() }).field("repo"));
+        };
+        let mut env = repo.env.clone();
+        env.extend(self.request.env.clone());
+        if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
+            let problem = Problem::new(ErrorCode::InvalidInput, format!("the value of `{name}` has a NUL character"));
+            return Err(problem.field(format!("env.{name}")));
+        }
+        let running = self.pipeline.deployer.list().await.map_err(|error| Problem::from(&error))?;
+        let lease = self.pipeline.ports.lease(key, self.request.host_port, &running);
+        let port = lease.map_err(|error| Problem::from(&error))?;
+        let mut progress = self.progress();
+        (progress.repo, progress.env, progress.port) = (Some(repo), env, Some(port));
+        Ok(())
+    }
+
+    pub(super) async fn run(&self, stage: Stage, cancel: CancellationToken) -> Input {
+        let outcome = match stage {
+            Stage::Source => self.source(&cancel).await,
+            Stage::Build => self.build(&cancel).await,
+            Stage::Start => self.start(&cancel).await,
+            Stage::Health => self.health(&cancel).await,
+            Stage::Routes => self.routes().await,
+        };
+        match outcome {
+            Ok(did) => Input::StageDone { skipped: matches!(did, Did::Nothing) },
+            Err(problem) => Input::StageFailed(failure(Some(stage), &problem)),
+        }
+    }
+
+    async fn source(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
+        let DeployRequest { key, branch, deployment, .. } = self.request;
+        let source = &self.pipeline.source;
+        // One that cannot be read is healed by `prepare`, and is nothing to go back to.
+        let previous = source.checkout(key).await.unwrap_or_default();
+        {
+            let mut progress = self.progress();
+            (progress.previous_checkout, progress.source_begun) = (previous, true);
+        }
+        let checkout = source
+            .prepare(key, branch, self.credentials.as_ref(), self.sink, cancel)
+            .await
+            .map_err(|error| Problem::from(&error))?;
+        let found = EventKind::Source { branch: checkout.branch.clone(), commit: checkout.commit.clone() };
+        self.emit(found).await.map_err(|error| Problem::from(&error))?;
+        let mut progress = self.progress();
+        let (Some(repo), Some(port)) = (progress.repo.clone(), &progress.port) else { return Err(out_of_order()) };
+        progress.job = Some(DeployJob {
+            deployment: *deployment,
+            key: key.clone(),
+            repo,
+            checkout,
+            host_port: port.port(),
+            env: progress.env.clone(),
+        });
+        Ok(Did::Work)
+    }
+
+    async fn build(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
+        let job = self.job()?;
+        let artifact = self.pipeline.deployer.build(&job, self.sink, cancel).await.map_err(|e| Problem::from(&e))?;
+        let reused = artifact.reused;
+        self.progress().artifact = Some(artifact);
+        Ok(if reused { Did::Nothing } else { Did::Work })
+    }
+
+    async fn start(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
+        let job = self.job()?;
+        let artifact = self.progress().artifact.clone().ok_or_else(out_of_order)?;
+        let started = self.pipeline.deployer.start(&job, &artifact, self.sink, cancel).await;
+        let replacement = started.map_err(|error| Problem::from(&error))?;
+        let endpoint = EventKind::Endpoint {
+            host_port: replacement.current.host_port,
+            url: RepoInfo::from(&job.repo).url(&self.pipeline.advertise, replacement.current.host_port),
+            instance: replacement.current.name.clone(),
+        };
+        self.progress().replacement = Some(replacement);
+        self.emit(endpoint).await.map_err(|error| Problem::from(&error))?;
+        Ok(Did::Work)
+    }
+
+    async fn health(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
+        let check = self.job()?.repo.health;
+        let replacement = self.progress().replacement.clone().ok_or_else(out_of_order)?;
+        let deployer = &self.pipeline.deployer;
+        let began = Instant::now();
+        let mut told = String::new();
+        loop {
+            let probe = tokio::select! {
+                probe = deployer.probe(&replacement.current, &check.probe) => probe,
+                () = cancel.cancelled() => Err(DeployError::Cancelled),
+            };
+            match probe.map_err(|error| Problem::from(&error))? {
+                Probe::Healthy => {
+                    let ms = began.elapsed().as_millis();
+                    self.note(Stage::Health, format!("healthy after {ms} ms")).await?;
+                    return Ok(Did::Work);
+                }
+                Probe::Dead { exit_code, last_lines } => {
+                    let tail = crate::deployer::tail(&last_lines);
+                    let text = format!("{} exited with {exit_code}{tail}", replacement.current.name);
+                    return Err(Problem::new(ErrorCode::Unhealthy, text));
+                }
+                Probe::NotYet(reason) if began.elapsed() >= check.timeout => {
+                    let tail = crate::deployer::tail(&self.last_lines().await);
+                    let limit = format_duration(check.timeout);
+                    let text = format!("not healthy after {limit}: {reason}; its program still runs{tail}");
+                    return Err(Problem::new(ErrorCode::Unhealthy, text));
+                }
+                Probe::NotYet(reason) => {
+                    if reason != told {
+                        self.note(Stage::Health, format!("waiting: {reason}")).await?;
+                        told = reason;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(check.interval) => {}
+                () = cancel.cancelled() => return Err(Problem::from(&DeployError::Cancelled)),
+            }
+        }
+    }
+
+    async fn routes(&self) -> Result<Did, Problem> {
+        let Some(routes) = self.routes_of_this_gateway() else { return Ok(Did::Nothing) };
+        let defaults = routes.snapshot(&self.request.branch).await.map_err(|error| Problem::from(&error))?;
+        self.note(Stage::Routes, format!("{} services have defaults on this branch", defaults.services.len())).await?;
+        let table = routes.apply(&RouteChanges::default()).await.map_err(|error| Problem::from(&error))?;
+        self.tell_routes(table).await?;
+        Ok(Did::Work)
+    }
+
+    async fn tell_routes(&self, table: RouteTable) -> Result<(), Problem> {
+        for warning in table.warnings {
+            self.note(Stage::Routes, format!("warning: {warning}")).await?;
+        }
+        for route in table.routes.into_iter().filter(|route| route.origin != RouteOrigin::Ocp) {
+            self.emit(EventKind::Route { route }).await.map_err(|error| Problem::from(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what was done. What cannot be undone is told and gone past: the rest is undone all
+    /// the same.
+    pub(super) async fn revert(&self) -> Input {
+        let (replacement, previous) = {
+            let mut progress = self.progress();
+            let previous = progress.previous_checkout.take().filter(|_| progress.source_begun);
+            (progress.replacement.take(), previous)
+        };
+        // First the checkout: the previous instance may be served from it.
+        let rewound = match &previous {
+            Some(previous) => self.rewind(previous).await,
+            None => false,
+        };
+        let restored = match &replacement {
+            Some(replacement) => self.put_back(replacement).await,
+            None => None,
+        };
+        if rewound
+            && let Some(routes) = self.routes_of_this_gateway()
+            && let Err(error) = routes.apply(&RouteChanges::default()).await
+        {
+            self.tell(format!("the overrides could not be applied again: {}", chain(&error))).await;
+        }
+        Input::Reverted { restored }
+    }
+
+    async fn rewind(&self, previous: &Checkout) -> bool {
+        let rewound = self.pipeline.source.rewind(&self.request.key, previous).await;
+        if let Err(error) = &rewound {
+            self.tell(format!("the checkout could not be put back: {}", chain(error))).await;
+        }
+        rewound.is_ok()
+    }
+
+    async fn put_back(&self, replacement: &Replacement) -> Option<bool> {
+        match self.pipeline.deployer.revert(replacement).await {
+            Ok(false) => None,
+            Ok(true) => {
+                self.tell("the previous instance serves again").await;
+                Some(true)
+            }
+            Err(error) => {
+                self.tell(format!("the previous instance could not be put back: {}", chain(&error))).await;
+                replacement.previous.as_ref().map(|_| false)
+            }
+        }
+    }
+
+    pub(super) async fn settle(&self) -> Input {
+        let replacement = self.progress().replacement.clone();
+        if let Some(replacement) = replacement
+            && let Err(error) = self.pipeline.deployer.settle(&replacement).await
+        {
+            self.tell(format!("the previous instance could not be removed: {}", chain(&error))).await;
+        }
+        Input::Settled
+    }
+
+    /// Tells something on the way out, where a sink that fails changes nothing any more.
+    async fn tell(&self, line: impl Into<String>) {
+        if let Err(error) = self.emit(EventKind::note(Stage::Start, line)).await {
+            tracing::error!(error = chain(&error), "an event of a deployment was lost");
+        }
+    }
+
+    pub(super) fn into_instance(self) -> Option<Instance> {
+        let progress = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        progress.replacement.map(|replacement| replacement.current)
+    }
+
+    fn job(&self) -> Result<DeployJob, Problem> {
+        self.progress().job.clone().ok_or_else(out_of_order)
+    }
+
+    /// The gateway's routes, when this deployment is of the shared gateway itself.
+    fn routes_of_this_gateway(&self) -> Option<&'a dyn RouteStore> {
+        let (repo, routes) = self.pipeline.gateway.as_ref()?;
+        (self.request.key.sandbox.is_none() && *repo == self.request.key.repo).then_some(&**routes)
+    }
+
+    async fn last_lines(&self) -> Vec<String> {
+        use futures_util::StreamExt;
+        let options = LogOptions { tail: Some(LAST_LINES), follow: false };
+        match self.pipeline.deployer.logs(&self.request.key, options).await {
+            Ok(lines) => lines.filter_map(async |line| line.ok().map(|line| line.line)).collect().await,
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+fn out_of_order() -> Problem {
+    Problem::new(ErrorCode::Internal, "a stage ran before the one it needs; please report this")
+}

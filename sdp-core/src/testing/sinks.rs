@@ -17,16 +17,14 @@ use crate::{
 /// Keeps every event in memory, for a test to look at. Clones share the events.
 ///
 /// ```
-/// # tokio_test(async {
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// use sdp_core::{EventKind, EventSink, Stage, testing::MemorySink};
 /// let sink = MemorySink::default();
 /// sink.accept(EventKind::note(Stage::Build, "hello")).await?;
 /// assert_eq!(sink.lines(), ["hello"]);
-/// # Ok::<(), sdp_core::SinkError>(())
-/// # });
-/// # fn tokio_test<F: std::future::Future<Output = Result<(), sdp_core::SinkError>>>(f: F) {
-/// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(f).unwrap();
-/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct MemorySink {
@@ -92,5 +90,41 @@ impl EventSink for ChannelSink {
         permit.send(Event { seq, at: Timestamp::now(), kind });
         *next += 1;
         Ok(seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::deployment::Stage, testing::conformance::events::suite};
+
+    #[tokio::test]
+    async fn the_memory_sink_keeps_the_contract() {
+        let sink = MemorySink::default();
+        suite(&sink, async || sink.events()).await;
+    }
+
+    #[tokio::test]
+    async fn the_channel_sink_keeps_the_contract() {
+        let (sink, mut receiver) = ChannelSink::new(1000);
+        let mut kept = Vec::new();
+        let received = tokio::sync::Mutex::new((&mut kept, &mut receiver));
+        suite(&sink, async || {
+            let mut received = received.lock().await;
+            let (kept, receiver) = &mut *received;
+            while let Ok(event) = receiver.try_recv() {
+                kept.push(event);
+            }
+            kept.clone()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_channel_without_a_receiver_refuses_and_skips_no_number() {
+        let (sink, receiver) = ChannelSink::new(1);
+        assert_eq!(sink.accept(EventKind::note(Stage::Build, "a")).await.unwrap(), 1);
+        drop(receiver);
+        assert!(sink.accept(EventKind::note(Stage::Build, "b")).await.is_err());
     }
 }

@@ -1,0 +1,21 @@
+.PHONY: help demo test lint bench
+
+help: ## What can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: ## Run the whole platform here and put a feature branch behind a gateway (ONCE=1: do it and exit)
+	@.ci/setup --best-effort
+	cargo run --quiet --package sdp-examples --bin demo -- $(if $(ONCE),--once)
+
+test: ## Every test, on the real parts
+	@.ci/setup
+	cargo test --workspace
+
+lint: ## Formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+bench: ## The benchmarks, with the peers measured beside us
+	@.ci/setup
+	cargo bench --package sdp-benches

@@ -1,2 +1,20 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+mod atomic;
+mod config;
+mod defaults;
+mod error;
+mod lint;
+mod lock;
+mod overrides;
 pub mod php;
+mod php_routes;
+mod plan;
+mod probe;
+pub mod reload;
+mod site;
+mod table;
+
+pub use config::{ConfigError, GatewayConfig, ReloadConfig};
+pub use php_routes::PhpRoutes;
+pub use reload::Reload;

@@ -21,7 +21,7 @@ pub(super) fn string_value(expr: &Expr<'_, '_>) -> Option<Vec<u8>> {
 }
 
 /// `value` as a single-quoted PHP string, which knows two escapes only and interpolates nothing.
-pub(super) fn single_quoted(value: &str) -> String {
+pub(crate) fn single_quoted(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('\'');
     for char in value.chars() {

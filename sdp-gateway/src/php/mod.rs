@@ -30,3 +30,4 @@ mod parse;
 
 pub use config_file::{ConfigFile, Entry};
 pub use error::{PhpError, Unreplaceable};
+pub(crate) use literal::single_quoted;

@@ -19,6 +19,7 @@ pub(crate) fn evaluate(files: &[Vec<u8>]) -> Vec<Option<Values>> {
         .args(["-n", "-f"])
         .args([&judge, dir.path()])
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .status()
         .expect("`php` (Debian package php-cli) judges these tests");
     assert!(status.success(), "the judge itself failed: {status}");

@@ -1,0 +1,37 @@
+<?php
+// SDP asks what this gateway uses. This file is removed as soon as it has answered.
+error_reporting(0);
+ini_set('display_errors', '0');
+defined('BASEPATH') || define('BASEPATH', dirname(__DIR__) . '/');
+
+function sdp_include($file)
+{
+    $result = include $file;
+    unset($file);
+    return get_defined_vars();
+}
+
+function sdp_urls($values, &$urls, $depth)
+{
+    foreach ($values as $key => $value) {
+        if (is_array($value)) {
+            if ($depth < 20) {
+                sdp_urls($value, $urls, $depth + 1);
+            }
+        } elseif (is_string($key) && is_string($value) && strtolower(substr($key, -4)) === '_url') {
+            $urls[$key][] = $value;
+        }
+    }
+}
+
+ob_start();
+$sdp_values = sdp_include(dirname(__DIR__) . '/' . SDP_CONFIG);
+$sdp_constants = get_defined_constants(true);
+while (ob_get_level() > 0) {
+    ob_end_clean();
+}
+$sdp_answer = array('keys' => array(), 'constants' => array());
+sdp_urls($sdp_values, $sdp_answer['keys'], 0);
+sdp_urls(isset($sdp_constants['user']) ? $sdp_constants['user'] : array(), $sdp_answer['constants'], 0);
+header('Content-Type: application/json');
+echo json_encode(array_map(function ($part) { return (object) $part; }, $sdp_answer), JSON_PARTIAL_OUTPUT_ON_ERROR);

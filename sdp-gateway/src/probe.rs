@@ -1,0 +1,201 @@
+//! Asking the gateway itself what it uses.
+//!
+//! The file may say one thing and the gateway do another: OPcache serves what it compiled, a second file sets the key
+//! again, a reload did not happen. So a small PHP file with a random name is laid into the checkout's `.sdp/`, fetched
+//! over HTTP through the gateway, and removed. The gateway's own PHP includes the configuration and tells the URLs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use sdp_core::RouteError;
+use sdp_core::model::names::ServiceName;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::atomic;
+use crate::config::ConfigError;
+use crate::error::io_error;
+use crate::php;
+use crate::site::{PROBE, Site};
+use crate::table::Seen;
+
+/// The longest one answer may take.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long a gateway that gives no proper answer is asked again.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Pause between questions.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Largest answer that is read, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// What a service's URL must be, or must no longer be, for the gateway to have taken a change over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Url(String),
+    AnythingBut(String),
+}
+
+/// What the gateway said.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It uses what was written.
+    Taken(Seen),
+    /// It could not be asked, for this reason.
+    Unknown(String),
+    /// It uses something else.
+    Differs { service: ServiceName, uses: String },
+}
+
+/// Asks one gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    client: Client,
+    base: Url,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    keys: BTreeMap<String, Vec<String>>,
+    constants: BTreeMap<String, Vec<String>>,
+}
+
+impl Answer {
+    /// Every value the gateway has for `service`; the exact key hides a constant in upper case.
+    fn values(&self, service: &ServiceName) -> Vec<&str> {
+        let key = service.config_key();
+        let upper = key.to_ascii_uppercase();
+        [(&self.keys, &key), (&self.constants, &key), (&self.constants, &upper)]
+            .into_iter()
+            .find_map(|(map, key)| map.get(key).filter(|values| !values.is_empty()))
+            .map(|values| values.iter().map(String::as_str).collect())
+            .unwrap_or_default()
+    }
+
+    /// The first service that is not as expected, with what it is.
+    fn first_difference(&self, expected: &BTreeMap<ServiceName, Expected>) -> Option<(ServiceName, String)> {
+        expected.iter().find_map(|(service, expected)| {
+            let values = self.values(service);
+            let as_expected = match expected {
+                Expected::Url(url) => values.is_empty() || values.contains(&url.as_str()),
+                Expected::AnythingBut(url) => !values.contains(&url.as_str()),
+            };
+            (!as_expected).then(|| (service.clone(), values.join(", ")))
+        })
+    }
+
+    fn seen(&self, expected: &BTreeMap<ServiceName, Expected>, services: &[ServiceName]) -> Seen {
+        let value = |service: &ServiceName| match expected.get(service) {
+            Some(Expected::Url(url)) if self.values(service).contains(&url.as_str()) => Some(url.clone()),
+            _ => self.values(service).last().map(|value| (*value).to_owned()),
+        };
+        services.iter().filter_map(|service| Some((service.clone(), value(service)?))).collect()
+    }
+}
+
+impl Probe {
+    /// Asks the gateway that serves the checkout's root at `base`.
+    pub(crate) fn new(base: &Url) -> Result<Self, ConfigError> {
+        let mut base = base.clone();
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let client = Client::builder()
+            .timeout(ANSWER)
+            .redirect(Policy::none())
+            // It is this machine's gateway; a proxy could not reach it.
+            .no_proxy()
+            // A worker that a reload retires closes its idle connections.
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(ConfigError::Client)?;
+        Ok(Self { client, base })
+    }
+
+    /// Asks until the gateway is as `expected`, at most for `settle`. `config` is relative to the checkout.
+    pub(crate) async fn verify(
+        &self,
+        site: &Site,
+        config: &Path,
+        expected: &BTreeMap<ServiceName, Expected>,
+        services: &[ServiceName],
+        settle: Duration,
+    ) -> Result<Verdict, RouteError> {
+        let file = ProbeFile::lay(site, config)?;
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend([".sdp", &file.name]);
+        }
+        let start = Instant::now();
+        loop {
+            match self.ask(&url).await {
+                Ok(answer) => match answer.first_difference(expected) {
+                    None => return Ok(Verdict::Taken(answer.seen(expected, services))),
+                    Some((service, uses)) if start.elapsed() >= settle => {
+                        return Ok(Verdict::Differs { service, uses });
+                    }
+                    Some(_) => {}
+                },
+                Err(reason) if start.elapsed() >= settle.min(PATIENCE) => return Ok(Verdict::Unknown(reason)),
+                Err(_) => {}
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask(&self, url: &Url) -> Result<Answer, String> {
+        let mut response = self.client.get(url.clone()).send().await.map_err(|error| {
+            let cause = if error.is_timeout() { "does not answer" } else { "cannot be reached" };
+            format!("{} {cause}", self.base)
+        })?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("{} answered {} to a file in the checkout's .sdp/", self.base, response.status()));
+        }
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Ok(Some(_)) => return Err(format!("{} answered too much", self.base)),
+                Err(_) => return Err(format!("{} broke off its answer", self.base)),
+            }
+        }
+        serde_json::from_slice(&body).map_err(|_| {
+            format!(
+                "{} did not run a PHP file in the checkout's .sdp/, or the configuration ended the program",
+                self.base
+            )
+        })
+    }
+}
+
+/// The file the gateway is asked through. Removed when dropped.
+struct ProbeFile {
+    name: String,
+    path: PathBuf,
+}
+
+impl ProbeFile {
+    fn lay(site: &Site, config: &Path) -> Result<Self, RouteError> {
+        let name = format!("{PROBE}{:032x}.php", rand::random::<u128>());
+        let config = php::single_quoted(&config.to_string_lossy());
+        let file = Self { path: site.own.join(&name), name };
+        let text = include_str!("probe.php").replace("SDP_CONFIG", &config);
+        atomic::write(&file.path, text.as_bytes()).map_err(|error| io_error("write", &file.path, error))?;
+        Ok(file)
+    }
+}
+
+impl Drop for ProbeFile {
+    fn drop(&mut self) {
+        if let Err(error) = atomic::remove(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "failed to remove a probe file; the next change will");
+        }
+    }
+}

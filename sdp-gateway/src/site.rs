@@ -1,0 +1,75 @@
+//! Where a gateway's files lie in its checkout.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sdp_core::RouteError;
+
+use crate::atomic;
+use crate::error::io_error;
+
+/// Start of the names of probe files in `.sdp/`.
+pub(crate) const PROBE: &str = "probe-";
+
+/// The files of one checkout. Everything SDP keeps beside the gateway's own files is in `.sdp/`, which survives a
+/// switch of the branch.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// The gateway's configuration.
+    pub(crate) config: PathBuf,
+    /// SDP's own directory.
+    pub(crate) own: PathBuf,
+}
+
+impl Site {
+    /// The files below `root`, whose configuration is at the relative path `config`. Makes `.sdp/` if it is absent.
+    ///
+    /// A branch is somebody's input: neither it nor its `.sdp` may lead out of the checkout by a symbolic link.
+    pub(crate) fn open(root: &Path, config: &Path) -> Result<Self, RouteError> {
+        let path = root.join(config);
+        let dir = path.parent().unwrap_or(root);
+        let inside = |dir: &Path| -> io::Result<bool> { Ok(dir.canonicalize()?.starts_with(root.canonicalize()?)) };
+        match inside(dir) {
+            Ok(true) => {}
+            Ok(false) => {
+                let source = io::Error::other("it leads out of the checkout; replace the symbolic link on the branch");
+                return Err(io_error("use", &path, source));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(RouteError::NoGateway { path }),
+            Err(error) => return Err(io_error("read", &path, error)),
+        }
+        let own = root.join(".sdp");
+        match fs::create_dir(&own) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("make", &own, error)),
+            _ => {}
+        }
+        match fs::symlink_metadata(&own) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self { config: path, own }),
+            Ok(_) => {
+                let source = io::Error::other("it is not a directory; remove it from the branch");
+                Err(io_error("use", &own, source))
+            }
+            Err(error) => Err(io_error("read", &own, error)),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.own.join("lock")
+    }
+
+    pub(crate) fn overrides(&self) -> PathBuf {
+        self.own.join("overrides.json")
+    }
+
+    pub(crate) fn defaults(&self) -> PathBuf {
+        self.own.join("ocp-defaults.json")
+    }
+
+    /// Removes what a killed process left. Only under the lock.
+    pub(crate) fn sweep(&self) -> Result<(), RouteError> {
+        atomic::sweep(&self.own, Some(PROBE)).map_err(|error| io_error("clean", &self.own, error))?;
+        let dir = self.config.parent().unwrap_or(&self.config);
+        atomic::sweep(dir, None).map_err(|error| io_error("clean", dir, error))
+    }
+}

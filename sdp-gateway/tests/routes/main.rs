@@ -1,0 +1,8 @@
+//! The route store on a gateway's checkout: the contract, trouble, crashes, and real PHP servers.
+#![expect(clippy::disallowed_methods, reason = "tests arrange files")]
+
+mod contract;
+mod crash;
+mod fixture;
+mod server;
+mod trouble;

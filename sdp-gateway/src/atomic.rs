@@ -19,20 +19,36 @@ const NEW_MODE: u32 = 0o644;
 /// A file or directory without any write permission is refused, also where this user could override it: somebody
 /// meant it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = directory(path)?;
-    let previous = regular(path)?;
-    check_writable(dir, previous.as_ref())?;
+    replace(path, bytes, regular(path)?.as_ref(), true)?;
+    if read(path)?.as_deref() != Some(bytes) {
+        return Err(io::Error::other("it does not read back as it was written; check the disk"));
+    }
+    Ok(())
+}
 
+/// As [`write`], with the mode and owner of the file `model`, so that a copy is readable for the same people.
+pub(crate) fn write_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, regular(model)?.as_ref(), true)
+}
+
+/// As [`write`], for a file of the moment: whole for every reader, but not forced to the disk.
+pub(crate) fn write_passing(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, None, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], model: Option<&Metadata>, durable: bool) -> io::Result<()> {
+    let dir = directory(path)?;
+    check_writable(dir, regular(path)?.as_ref())?;
     let temporary = Temporary { path: dir.join(format!("{TEMPORARY}{:032x}", rand::random::<u128>())) };
     let mut file = create(&temporary.path)?;
     file.write_all(bytes)?;
-    keep(&file, previous.as_ref())?;
-    file.sync_all()?;
+    keep(&file, model)?;
+    if durable {
+        file.sync_all()?;
+    }
     temporary.put_in_place_of(path)?;
-    File::open(dir)?.sync_all()?;
-
-    if read(path)?.as_deref() != Some(bytes) {
-        return Err(io::Error::other("it does not read back as it was written; check the disk"));
+    if durable {
+        File::open(dir)?.sync_all()?;
     }
     Ok(())
 }

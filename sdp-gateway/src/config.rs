@@ -1,13 +1,14 @@
 //! How a gateway is configured: the `[gateway]` section of an agent's file.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sdp_core::Deployer;
 use sdp_core::model::ids::InstanceKey;
 use sdp_core::model::names::{RepoName, SandboxName};
 use sdp_core::model::units;
+use sdp_core::{Deployer, HostPort};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -35,10 +36,14 @@ pub struct GatewayConfig {
     pub sandbox: Option<SandboxName>,
     /// The PHP file with the routes, relative to the checkout.
     pub config: PathBuf,
-    /// Where the gateway serves the checkout's root, as this machine reaches it. With it, the gateway itself is asked
-    /// after each change what it uses. Without, the file alone is trusted.
+    /// Where the gateway serves the checkout's root, as this machine reaches it: after each change the gateway itself
+    /// is asked what it uses. Absent, it is `http://<host>:<port><url_prefix>/` with the port on which the deployer
+    /// runs the gateway and the repo's `url_prefix`; where nobody knows the port, the file alone is trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
+    /// The address on which the deployer publishes the gateway's port, where `url` is absent. Default 127.0.0.1.
+    #[serde(default = "default_host")]
+    pub host: IpAddr,
     /// How the gateway is made to read its file again.
     #[serde(default)]
     pub reload: ReloadConfig,
@@ -52,6 +57,10 @@ pub struct GatewayConfig {
     /// The longest wait for the gateway to use what was written, after its reload. Default 5 s.
     #[serde(default = "default_settle_timeout", with = "units::duration")]
     pub settle_timeout: Duration,
+}
+
+fn default_host() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
 fn default_lock_timeout() -> Duration {
@@ -118,6 +127,7 @@ impl GatewayConfig {
             sandbox: None,
             config: config.into(),
             url: None,
+            host: default_host(),
             reload: ReloadConfig::default(),
             lint: None,
             lock_timeout: default_lock_timeout(),
@@ -131,6 +141,12 @@ impl GatewayConfig {
             Some(sandbox) => InstanceKey::in_sandbox(sandbox.clone(), self.repo.clone()),
             None => InstanceKey::quick(self.repo.clone()),
         }
+    }
+
+    /// Where the gateway serves the checkout's root, if it answers on `port` of this machine.
+    pub(crate) fn url_on(&self, port: HostPort, prefix: &str) -> Option<Url> {
+        let address = SocketAddr::new(self.host, port.get());
+        Url::parse(&format!("http://{address}/")).and_then(|url| url.join(prefix)).ok()
     }
 
     /// Checks what the types cannot.

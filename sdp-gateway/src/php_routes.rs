@@ -8,6 +8,7 @@ use sdp_core::model::names::{BranchName, ServiceName};
 use sdp_core::model::repo::Checkout;
 use sdp_core::model::route::{RouteChanges, RouteDefaults, RouteTable};
 use sdp_core::{RepoSource, RouteError, RouteStore};
+use url::Url;
 
 use crate::atomic;
 use crate::config::{ConfigError, GatewayConfig};
@@ -18,7 +19,7 @@ use crate::lock::Lock;
 use crate::overrides::{Overrides, Record};
 use crate::php::ConfigFile;
 use crate::plan::{Plan, in_force, plan, rendered};
-use crate::probe::{Expected, Probe, Verdict};
+use crate::probe::{Expected, Probe, Question, Verdict};
 use crate::reload::{Reload, Reloaded};
 use crate::site::Site;
 use crate::table::{Seen, table};
@@ -38,7 +39,7 @@ struct Inner {
     config: GatewayConfig,
     repos: Arc<dyn RepoSource>,
     reload: Arc<dyn Reload>,
-    probe: Option<Probe>,
+    probe: Probe,
     /// What the gateway was last seen to use.
     seen: Mutex<Seen>,
 }
@@ -67,7 +68,7 @@ impl PhpRoutes {
         reload: Arc<dyn Reload>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let probe = config.url.as_ref().map(Probe::new).transpose()?;
+        let probe = Probe::new()?;
         Ok(Self { inner: Arc::new(Inner { config, repos, reload, probe, seen: Mutex::default() }) })
     }
 
@@ -158,6 +159,7 @@ impl Inner {
 
     async fn snapshot(&self, branch: &BranchName) -> Result<RouteDefaults, RouteError> {
         let site = self.site().await?;
+        site.make()?;
         let _lock = self.lock(&site).await?;
         let base = self.base(&site).await?;
         defaults::snapshot(&site.defaults(), branch, &base.checkout.commit, &base.committed)
@@ -165,6 +167,7 @@ impl Inner {
 
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError> {
         let site = self.site().await?;
+        site.make()?;
         let _lock = self.lock(&site).await?;
         site.sweep()?;
         let base = self.base(&site).await?;
@@ -213,6 +216,16 @@ impl Inner {
         Ok(warnings)
     }
 
+    /// Where the gateway serves the checkout's root, where that is known.
+    async fn url(&self) -> Option<Url> {
+        if let Some(url) = &self.config.url {
+            return Some(url.clone());
+        }
+        let port = self.reload.host_port().await?;
+        let repo = self.repos.repos().into_iter().find(|repo| repo.name == self.config.repo);
+        self.config.url_on(port, repo.and_then(|repo| repo.url_prefix).as_deref().unwrap_or("/"))
+    }
+
     /// Reloads the gateway and asks it what it uses. A gateway that does not run or cannot be asked is a warning.
     async fn take_over(&self, change: &Change, committed: &ConfigFile) -> Result<Option<String>, RouteError> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::new();
@@ -226,11 +239,17 @@ impl Inner {
                 return Err(RouteError::Reload { reason, source: Some(error.into()) });
             }
         }
-        let Some(probe) = &self.probe else { return Ok(None) };
+        let Some(base) = self.url().await else { return Ok(None) };
         let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
-        let expected = expected(committed, &change.before, &change.plan.overrides);
+        let question = Question {
+            base: &base,
+            site: &change.site,
+            config: &self.config.config,
+            expected: &expected(committed, &change.before, &change.plan.overrides),
+            services: &services,
+        };
         let settle = self.config.settle_timeout;
-        match probe.verify(&change.site, &self.config.config, &expected, &services, settle).await? {
+        match self.probe.verify(&question, settle).await? {
             Verdict::Taken(seen) => {
                 *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
                 Ok(None)
@@ -277,7 +296,7 @@ impl Change {
         let mut warning = None;
         if let Some(config) = self.config.as_deref().filter(|_| drifted) {
             let copy = &self.copy;
-            atomic::write(copy, config).map_err(|error| io_error("write", copy, error))?;
+            atomic::write_like(&self.site.config, copy, config).map_err(|error| io_error("write", copy, error))?;
             tracing::warn!(copy = %copy.display(), "replacing a gateway's file that was edited by hand");
             warning = Some(format!("the file had been edited by hand; that version is kept in {}", copy.display()));
         }

@@ -57,7 +57,20 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     client: Client,
-    base: Url,
+}
+
+/// One question: of which gateway, about which file.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// Where the gateway serves the checkout's root.
+    pub(crate) base: &'a Url,
+    pub(crate) site: &'a Site,
+    /// The gateway's configuration, relative to the checkout.
+    pub(crate) config: &'a Path,
+    /// What must be so for the change to count as taken over.
+    pub(crate) expected: &'a BTreeMap<ServiceName, Expected>,
+    /// The services to tell about.
+    pub(crate) services: &'a [ServiceName],
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,12 +113,7 @@ impl Answer {
 }
 
 impl Probe {
-    /// Asks the gateway that serves the checkout's root at `base`.
-    pub(crate) fn new(base: &Url) -> Result<Self, ConfigError> {
-        let mut base = base.clone();
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
+    pub(crate) fn new() -> Result<Self, ConfigError> {
         let client = Client::builder()
             .timeout(ANSWER)
             .redirect(Policy::none())
@@ -115,20 +123,14 @@ impl Probe {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(ConfigError::Client)?;
-        Ok(Self { client, base })
+        Ok(Self { client })
     }
 
-    /// Asks until the gateway is as `expected`, at most for `settle`. `config` is relative to the checkout.
-    pub(crate) async fn verify(
-        &self,
-        site: &Site,
-        config: &Path,
-        expected: &BTreeMap<ServiceName, Expected>,
-        services: &[ServiceName],
-        settle: Duration,
-    ) -> Result<Verdict, RouteError> {
+    /// Asks until the gateway is as expected, at most for `settle`.
+    pub(crate) async fn verify(&self, question: &Question<'_>, settle: Duration) -> Result<Verdict, RouteError> {
+        let Question { site, config, expected, services, .. } = *question;
         let file = ProbeFile::lay(site, config)?;
-        let mut url = self.base.clone();
+        let mut url = question.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend([".sdp", &file.name]);
         }
@@ -152,26 +154,22 @@ impl Probe {
     async fn ask(&self, url: &Url) -> Result<Answer, String> {
         let mut response = self.client.get(url.clone()).send().await.map_err(|error| {
             let cause = if error.is_timeout() { "does not answer" } else { "cannot be reached" };
-            format!("{} {cause}", self.base)
+            format!("{url} {cause}")
         })?;
         if response.status() != StatusCode::OK {
-            return Err(format!("{} answered {} to a file in the checkout's .sdp/", self.base, response.status()));
+            return Err(format!("{url} answered {}", response.status()));
         }
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Ok(Some(_)) => return Err(format!("{} answered too much", self.base)),
-                Err(_) => return Err(format!("{} broke off its answer", self.base)),
+                Ok(Some(_)) => return Err(format!("{url} answered too much")),
+                Err(_) => return Err(format!("{url} broke off its answer")),
             }
         }
-        serde_json::from_slice(&body).map_err(|_| {
-            format!(
-                "{} did not run a PHP file in the checkout's .sdp/, or the configuration ended the program",
-                self.base
-            )
-        })
+        serde_json::from_slice(&body)
+            .map_err(|_| format!("{url} was not run as PHP, or the configuration ended the program"))
     }
 }
 
@@ -187,7 +185,7 @@ impl ProbeFile {
         let config = php::single_quoted(&config.to_string_lossy());
         let file = Self { path: site.own.join(&name), name };
         let text = include_str!("probe.php").replace("SDP_CONFIG", &config);
-        atomic::write(&file.path, text.as_bytes()).map_err(|error| io_error("write", &file.path, error))?;
+        atomic::write_passing(&file.path, text.as_bytes()).map_err(|error| io_error("write", &file.path, error))?;
         Ok(file)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rustix::process::{Pid, Signal, kill_process};
-use sdp_core::{DeployError, Deployer, InstanceKey};
+use sdp_core::{DeployError, Deployer, HostPort, InstanceKey, InstanceState};
 
 /// Has a gateway read its configuration again.
 ///
@@ -21,6 +21,11 @@ pub trait Reload: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ReloadError`] when it runs and could not be told.
     async fn reload(&self) -> Result<Reloaded, ReloadError>;
+
+    /// The port of this machine on which the gateway answers, where that is known.
+    async fn host_port(&self) -> Option<HostPort> {
+        None
+    }
 }
 
 /// What came of a reload.
@@ -79,8 +84,15 @@ impl Reload for DeployerReload {
         match self.deployer.reload(&self.key).await {
             Ok(()) => Ok(Reloaded::Told),
             Err(DeployError::NotFound { .. }) => Ok(Reloaded::NotRunning),
-            Err(error) => Err(ReloadError::Deployer(error)),
+            Err(error) => match self.deployer.inspect(&self.key).await {
+                Ok(instance) if !matches!(instance.state, InstanceState::Running) => Ok(Reloaded::NotRunning),
+                _ => Err(ReloadError::Deployer(error)),
+            },
         }
+    }
+
+    async fn host_port(&self) -> Option<HostPort> {
+        Some(self.deployer.inspect(&self.key).await.ok()?.host_port)
     }
 }
 

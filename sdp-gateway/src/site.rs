@@ -23,7 +23,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// The files below `root`, whose configuration is at the relative path `config`. Makes `.sdp/` if it is absent.
+    /// The files below `root`, whose configuration is at the relative path `config`.
     ///
     /// A branch is somebody's input: neither it nor its `.sdp` may lead out of the checkout by a symbolic link.
     pub(crate) fn open(root: &Path, config: &Path) -> Result<Self, RouteError> {
@@ -40,17 +40,21 @@ impl Site {
             Err(error) => return Err(io_error("read", &path, error)),
         }
         let own = root.join(".sdp");
-        match fs::create_dir(&own) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("make", &own, error)),
-            _ => {}
-        }
         match fs::symlink_metadata(&own) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self { config: path, own }),
-            Ok(_) => {
+            Ok(metadata) if !metadata.is_dir() => {
                 let source = io::Error::other("it is not a directory; remove it from the branch");
                 Err(io_error("use", &own, source))
             }
-            Err(error) => Err(io_error("read", &own, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("read", &own, error)),
+            _ => Ok(Self { config: path, own }),
+        }
+    }
+
+    /// Makes `.sdp/` if it is absent. Before the first write.
+    pub(crate) fn make(&self) -> Result<(), RouteError> {
+        match fs::create_dir(&self.own) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io_error("make", &self.own, error)),
+            _ => Ok(()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::guards::{MAX_NESTING, line_of};
 
 /// Stack of the parsing thread, in bytes. The parser's own depth limit is sized for 2 MiB in optimised builds;
 /// unoptimised ones and the walk over the tree need more. Only what is used is ever backed by memory.
-const STACK: usize = 64 << 20;
+const STACK: usize = 16 << 20;
 
 /// Parses `text` and gives the tree to `read`, on a thread of its own. `text` must be ASCII.
 pub(super) fn with_tree<T: Send>(

@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sdp_core::{RouteChanges, RouteError, RouteStore};
+use async_trait::async_trait;
+use sdp_core::{HostPort, RouteChanges, RouteError, RouteStore};
 use sdp_gateway::GatewayConfig;
-use sdp_gateway::reload::{NoReload, PidFileReload, Reload, Reloaded};
+use sdp_gateway::reload::{NoReload, PidFileReload, Reload, ReloadError, Reloaded};
 use url::Url;
 
 use crate::fixture::{Gateway, changes};
@@ -80,6 +81,31 @@ async fn the_gateway_itself_tells_what_it_uses() {
         assert_eq!(effective(&table, "shop").as_deref(), Some("http://shop"));
         assert_eq!(gateway.files(), [".sdp/lock", ".sdp/overrides.json", crate::fixture::CONFIG]);
     }
+}
+
+/// Knows the port, as a deployer's instance does.
+#[derive(Debug)]
+struct OnPort(HostPort);
+
+#[async_trait]
+impl Reload for OnPort {
+    async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        Ok(Reloaded::Told)
+    }
+
+    async fn host_port(&self) -> Option<HostPort> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test]
+async fn without_a_configured_url_the_gateway_is_asked_on_the_port_it_is_deployed_on() {
+    let gateway = Gateway::new(TWO);
+    let server = Server::start(&gateway, &[]);
+    let port = HostPort::new(server.url.port().unwrap()).unwrap();
+    let routes = gateway.routes_with(gateway.settings(), OnPort(port));
+    let table = routes.apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await.unwrap();
+    assert_eq!(effective(&table, "shop").as_deref(), Some("http://127.0.0.1:2"));
 }
 
 #[tokio::test]

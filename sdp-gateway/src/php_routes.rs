@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -179,8 +179,9 @@ impl Inner {
         }
         atomic::check(&site.config).map_err(|error| io_error("write", &site.config, error))?;
 
+        let named = changes.services.keys().cloned().collect();
         let copy = site.own.join(format!("drifted-{}.php", Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ")));
-        let change = Arc::new(Change { site: site.clone(), before, config: files.config, plan, copy });
+        let change = Arc::new(Change { site: site.clone(), before, config: files.config, plan, copy, named });
         let mut warnings = match self.make(&change, &base.committed).await {
             Ok(warnings) => warnings,
             Err(error) => {
@@ -207,10 +208,7 @@ impl Inner {
         let write = Arc::clone(change);
         let drifted = change.drifted(committed);
         warnings.extend(blocking(move || write.write(drifted)).await?);
-        if let Some(warning) = self.take_over(change, committed).await? {
-            tracing::warn!(%warning, "routes changed");
-            warnings.push(warning);
-        }
+        warnings.extend(self.take_over(change, committed).await?);
         let confirm = Arc::clone(change);
         blocking(move || confirm.confirm()).await?;
         Ok(warnings)
@@ -226,9 +224,10 @@ impl Inner {
         self.config.url_on(port, repo.and_then(|repo| repo.url_prefix).as_deref().unwrap_or("/"))
     }
 
-    /// Reloads the gateway and asks it what it uses. A gateway that does not run or cannot be asked is a warning.
+    /// Reloads the gateway and asks it what it uses. A warning, not an error, is a gateway that does not run or cannot
+    /// be asked, and a service the change is not about: others must not suffer from it.
     async fn take_over(&self, change: &Change, committed: &ConfigFile) -> Result<Option<String>, RouteError> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::new();
+        self.set_seen(Seen::new());
         match self.reload.reload().await {
             Ok(Reloaded::Told) => {}
             Ok(Reloaded::NotRunning) => {
@@ -246,25 +245,38 @@ impl Inner {
             site: &change.site,
             config: &self.config.config,
             expected: &expected(committed, &change.before, &change.plan.overrides),
+            named: &change.named,
             services: &services,
         };
         let settle = self.config.settle_timeout;
         match self.probe.verify(&question, settle).await? {
             Verdict::Taken(seen) => {
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                self.set_seen(seen);
                 Ok(None)
             }
             Verdict::Unknown(reason) => {
+                tracing::warn!(%reason, "what the gateway uses is unknown");
                 Ok(Some(format!("the file is written, but what the gateway uses is unknown: {reason}")))
             }
-            Verdict::Differs { service, uses } => {
-                let reason = format!(
-                    "it still uses {uses} for `{service}` {settle:?} after its reload (something else sets \
-                     `{service}_url` too, or PHP's OPcache never looks again)"
-                );
-                Err(RouteError::Reload { reason, source: None })
+            Verdict::Differs { uses, seen } => {
+                let told: Vec<_> = uses.iter().map(|(service, uses)| format!("{uses} for `{service}`")).collect();
+                let told = told.join(", ");
+                if uses.keys().any(|service| change.named.contains(service)) {
+                    let reason = format!(
+                        "{settle:?} after its reload it still uses {told} (something else sets that too, or PHP's \
+                         OPcache never looks again)"
+                    );
+                    return Err(RouteError::Reload { reason, source: None });
+                }
+                self.set_seen(seen);
+                tracing::warn!(%told, "the gateway does not use some earlier overrides");
+                Ok(Some(format!("the gateway does not use what its file says: it uses {told}")))
             }
         }
+    }
+
+    fn set_seen(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
 
@@ -278,6 +290,8 @@ struct Change {
     plan: Plan,
     /// Where a copy of the file goes if somebody edited it.
     copy: PathBuf,
+    /// The services that the change is about.
+    named: BTreeSet<ServiceName>,
 }
 
 impl Change {

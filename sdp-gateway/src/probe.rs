@@ -4,7 +4,7 @@
 //! again, a reload did not happen. So a small PHP file with a random name is laid into the checkout's `.sdp/`, fetched
 //! over HTTP through the gateway, and removed. The gateway's own PHP includes the configuration and tells the URLs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ pub(crate) enum Verdict {
     Taken(Seen),
     /// It could not be asked, for this reason.
     Unknown(String),
-    /// It uses something else.
-    Differs { service: ServiceName, uses: String },
+    /// It uses something else for these services.
+    Differs { uses: BTreeMap<ServiceName, String>, seen: Seen },
 }
 
 /// Asks one gateway.
@@ -67,8 +67,10 @@ pub(crate) struct Question<'a> {
     pub(crate) site: &'a Site,
     /// The gateway's configuration, relative to the checkout.
     pub(crate) config: &'a Path,
-    /// What must be so for the change to count as taken over.
+    /// What should be so.
     pub(crate) expected: &'a BTreeMap<ServiceName, Expected>,
+    /// The services that the change is about, and which are worth the whole wait.
+    pub(crate) named: &'a BTreeSet<ServiceName>,
     /// The services to tell about.
     pub(crate) services: &'a [ServiceName],
 }
@@ -91,16 +93,17 @@ impl Answer {
             .unwrap_or_default()
     }
 
-    /// The first service that is not as expected, with what it is.
-    fn first_difference(&self, expected: &BTreeMap<ServiceName, Expected>) -> Option<(ServiceName, String)> {
-        expected.iter().find_map(|(service, expected)| {
-            let values = self.values(service);
-            let as_expected = match expected {
-                Expected::Url(url) => values.is_empty() || values.contains(&url.as_str()),
-                Expected::AnythingBut(url) => !values.contains(&url.as_str()),
-            };
-            (!as_expected).then(|| (service.clone(), values.join(", ")))
-        })
+    /// The services that are not as expected, each with what the gateway uses.
+    fn differences(&self, expected: &BTreeMap<ServiceName, Expected>) -> BTreeMap<ServiceName, String> {
+        let as_expected = |values: &[&str], expected: &Expected| match expected {
+            Expected::Url(url) => values.is_empty() || values.contains(&url.as_str()),
+            Expected::AnythingBut(url) => !values.contains(&url.as_str()),
+        };
+        let with_values = expected.iter().map(|(service, expected)| (service, self.values(service), expected));
+        with_values
+            .filter(|(_, values, expected)| !as_expected(values, expected))
+            .map(|(service, values, _)| (service.clone(), values.join(", ")))
+            .collect()
     }
 
     fn seen(&self, expected: &BTreeMap<ServiceName, Expected>, services: &[ServiceName]) -> Seen {
@@ -128,7 +131,7 @@ impl Probe {
 
     /// Asks until the gateway is as expected, at most for `settle`.
     pub(crate) async fn verify(&self, question: &Question<'_>, settle: Duration) -> Result<Verdict, RouteError> {
-        let Question { site, config, expected, services, .. } = *question;
+        let Question { site, config, expected, named, services, .. } = *question;
         let file = ProbeFile::lay(site, config)?;
         let mut url = question.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -137,13 +140,18 @@ impl Probe {
         let start = Instant::now();
         loop {
             match self.ask(&url).await {
-                Ok(answer) => match answer.first_difference(expected) {
-                    None => return Ok(Verdict::Taken(answer.seen(expected, services))),
-                    Some((service, uses)) if start.elapsed() >= settle => {
-                        return Ok(Verdict::Differs { service, uses });
+                Ok(answer) => {
+                    let uses = answer.differences(expected);
+                    let seen = || answer.seen(expected, services);
+                    if uses.is_empty() {
+                        return Ok(Verdict::Taken(seen()));
                     }
-                    Some(_) => {}
-                },
+                    let wait =
+                        if uses.keys().any(|service| named.contains(service)) { settle } else { settle.min(PATIENCE) };
+                    if start.elapsed() >= wait {
+                        return Ok(Verdict::Differs { uses, seen: seen() });
+                    }
+                }
                 Err(reason) if start.elapsed() >= settle.min(PATIENCE) => return Ok(Verdict::Unknown(reason)),
                 Err(_) => {}
             }

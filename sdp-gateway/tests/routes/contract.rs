@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use async_trait::async_trait;
 use sdp_core::testing::conformance::routes::{GatewayFixture, suite};
@@ -139,10 +140,13 @@ async fn a_hand_edited_file_is_kept_as_a_copy_and_told() {
     let (gateway, _) = numbered(2);
     let routes = gateway.routes();
     gateway.edit_by_hand("s0", "http://by.hand");
+    // It may hold passwords: the copy is for the same eyes.
+    fs::set_permissions(gateway.config(), fs::Permissions::from_mode(0o640)).unwrap();
     let edited = gateway.text();
     let table = routes.apply(&changes("pay", &[("s1", Some("http://127.0.0.1:1"))])).await.unwrap();
     let copy = gateway.files().into_iter().find(|name| name.starts_with(".sdp/drifted-")).unwrap();
     assert_eq!(fs::read_to_string(gateway.root().join(&copy)).unwrap(), edited);
+    assert_eq!(fs::metadata(gateway.root().join(&copy)).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(table.warnings.iter().any(|warning| warning.contains(&copy)), "{:?}", table.warnings);
     // What SDP wrote itself and what a switch brings are no drift.
     routes.apply(&changes("pay", &[("s1", None)])).await.unwrap();

@@ -124,6 +124,23 @@ async fn a_gateway_that_takes_its_value_from_elsewhere_makes_the_change_fail_and
 }
 
 #[tokio::test]
+async fn an_override_that_the_gateway_ignores_does_not_stand_in_the_way_of_other_services() {
+    let committed = format!("{TWO}foreach (array('shop') as $s) {{ $config[$s . '_url'] = 'http://else'; }}\n");
+    let gateway = Gateway::new(&committed);
+    // While the gateway cannot be asked, this goes through.
+    gateway.routes().apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await.unwrap();
+    let server = Server::start(&gateway, &[]);
+    let routes = gateway.routes_with(settings(&gateway, &server.url), NoReload);
+    for change in [changes("ship", &[("mail", Some("http://127.0.0.1:3"))]), RouteChanges::default()] {
+        let table = routes.apply(&change).await.unwrap();
+        assert!(table.warnings.iter().any(|w| w.contains("http://else for `shop`")), "{:?}", table.warnings);
+        assert_eq!(effective(&table, "mail").as_deref(), Some("http://127.0.0.1:3"));
+        assert_eq!(effective(&table, "shop").as_deref(), Some("http://else"));
+    }
+    routes.apply(&changes("pay", &[("shop", None)])).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_opcache_that_never_looks_again_is_noticed() {
     let gateway = Gateway::new(TWO);
     let opcache = [

@@ -77,7 +77,7 @@ impl Pipeline {
     /// Runs one deployment to its end, telling everything to `sink`. Never fails otherwise than by
     /// its answer, and returns only when nothing of it is under way any more.
     ///
-    /// When `sink` stops accepting, the deployment is undone and fails; what can be told is told.
+    /// When `sink` stops accepting before the last stage is done, the deployment is undone and fails.
     /// Dropping the future abandons the deployment where it is: cancel it instead.
     pub async fn run(
         &self,

@@ -9,7 +9,7 @@ mod repos;
 mod routes;
 mod sinks;
 
-pub use deployer::MemoryDeployer;
+pub use deployer::{Behaviour, MemoryDeployer};
 pub use repos::MemoryRepos;
 pub use routes::MemoryRoutes;
 pub use sinks::{ChannelSink, MemorySink};

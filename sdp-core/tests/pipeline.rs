@@ -1,0 +1,263 @@
+//! The pipeline over the doubles: what a deployment does, and what is left when it goes wrong.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sdp_core::{
+    BranchName, DeployRequest, Deployer, DeploymentId, DeploymentState as S, ErrorCode, EventKind, EventSink, HostPort,
+    InstanceKey, Override, OverrideKind, RepoSource, RouteChanges, RouteStore, SinkError, Stage, StageStatus,
+    deploy::{Deadlines, Finished, Pipeline, PortPool},
+    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes, MemorySink},
+};
+use tokio_util::sync::CancellationToken;
+
+struct Bench {
+    repos: MemoryRepos,
+    deployer: MemoryDeployer,
+    routes: MemoryRoutes,
+    pipeline: Pipeline,
+}
+
+fn bench() -> Bench {
+    let repos = MemoryRepos::with_repo("eredar")
+        .repo("gateway")
+        .branch("eredar", "main", &[("a", "1")])
+        .branch("eredar", "feature/x", &[("a", "2")])
+        .branch("gateway", "main", &[("config.php", "…")]);
+    let deployer = MemoryDeployer::default();
+    let routes = MemoryRoutes::new("main", [("eredar", "http://ocp.example")]);
+    let ports = Arc::new(PortPool::new(41_000..=41_099, Ipv4Addr::LOCALHOST.into()));
+    let pipeline = Pipeline::new(Arc::new(repos.clone()), Arc::new(deployer.clone()), ports, "vm.example")
+        .gateway("gateway".parse().unwrap(), Arc::new(routes.clone()));
+    Bench { repos, deployer, routes, pipeline }
+}
+
+fn request(repo: &str, branch: &str) -> DeployRequest {
+    DeployRequest {
+        deployment: DeploymentId::new(),
+        key: InstanceKey::quick(repo.parse().unwrap()),
+        branch: branch.parse().unwrap(),
+        host_port: None,
+        env: Default::default(),
+    }
+}
+
+impl Bench {
+    async fn deploy(&self, repo: &str, branch: &str) -> (Finished, MemorySink) {
+        let sink = MemorySink::default();
+        let finished = self.pipeline.run(&request(repo, branch), None, &sink, &CancellationToken::new()).await;
+        assert_eq!(sink.states().last(), Some(&finished.state), "the last state told is the one answered");
+        (finished, sink)
+    }
+
+    async fn branch_checked_out(&self, repo: &str) -> Option<BranchName> {
+        let key = InstanceKey::quick(repo.parse().unwrap());
+        self.repos.checkout(&key).await.unwrap().map(|checkout| checkout.branch)
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_goes_through_every_stage_and_tells_where_it_answers() {
+    let bench = bench();
+    let (finished, sink) = bench.deploy("eredar", "feature/x").await;
+    assert_eq!(finished.state, S::Running, "{:?}", finished.failure);
+    assert_eq!(sink.states(), [S::Queued, S::Source, S::Build, S::Start, S::Health, S::Routes, S::Running]);
+    let events = sink.events();
+    let instance = finished.instance.unwrap();
+    let url = format!("http://vm.example:{}", instance.host_port);
+    assert!(events.iter().any(|event| matches!(&event.kind, EventKind::Endpoint { url: told, .. } if *told == url)));
+    let commit = instance.commit;
+    assert!(
+        events.iter().any(|event| matches!(&event.kind, EventKind::Source { commit: told, .. } if *told == commit))
+    );
+    let skipped = EventKind::Stage { stage: Stage::Routes, status: StageStatus::Skipped };
+    assert!(events.iter().any(|event| event.kind == skipped), "only the gateway has routes to apply");
+}
+
+#[tokio::test]
+async fn redeploying_keeps_the_port_and_leaves_one_instance() {
+    let bench = bench();
+    let (first, _) = bench.deploy("eredar", "main").await;
+    let (second, _) = bench.deploy("eredar", "feature/x").await;
+    assert_eq!(first.instance.unwrap().host_port, second.instance.as_ref().unwrap().host_port);
+    assert_eq!(bench.deployer.list().await.unwrap(), [second.instance.unwrap()]);
+}
+
+#[tokio::test]
+async fn whatever_fails_the_previous_instance_and_its_checkout_are_put_back() {
+    for (behaviour, stage, code) in [
+        (Behaviour::BuildFails, Stage::Build, ErrorCode::BuildFailed),
+        (Behaviour::StartFails, Stage::Start, ErrorCode::StartFailed),
+        (Behaviour::Crashes, Stage::Health, ErrorCode::Unhealthy),
+        (Behaviour::NeverHealthy, Stage::Health, ErrorCode::Unhealthy),
+    ] {
+        let bench = bench();
+        let (good, _) = bench.deploy("eredar", "main").await;
+        bench.deployer.behave(behaviour);
+        let (bad, _) = bench.deploy("eredar", "feature/x").await;
+        let failure = bad.failure.unwrap_or_else(|| panic!("{behaviour:?} did not fail"));
+        assert_eq!((failure.stage, failure.code), (Some(stage), code), "{}", failure.reason);
+        let replaced = stage == Stage::Health;
+        assert_eq!(failure.previous_restored, replaced.then_some(true), "{behaviour:?}");
+        assert_eq!(bench.deployer.answering(), [good.instance.unwrap()], "{behaviour:?}");
+        assert_eq!(bench.branch_checked_out("eredar").await.unwrap().as_str(), "main", "{behaviour:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unhealthy_instance_is_told_with_its_last_probe_and_last_lines() {
+    let bench = bench();
+    bench.deployer.behave(Behaviour::NeverHealthy);
+    let (finished, _) = bench.deploy("eredar", "main").await;
+    let reason = finished.failure.unwrap().reason;
+    assert!(reason.contains("told not to become healthy") && reason.contains("listens on"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_previous_instance_that_cannot_be_put_back_is_told_so() {
+    let bench = bench();
+    bench.deploy("eredar", "main").await;
+    bench.deployer.behave(Behaviour::NeverHealthy);
+    let sink = MemorySink::default();
+    let (request, cancel) = (request("eredar", "feature/x"), CancellationToken::new());
+    let run = bench.pipeline.run(&request, None, &sink, &cancel);
+    let sabotage = async {
+        while !sink.states().contains(&S::Health) {
+            tokio::task::yield_now().await;
+        }
+        bench.deployer.behave(Behaviour::RevertFails);
+    };
+    let (finished, ()) = tokio::join!(run, sabotage);
+    assert_eq!(finished.failure.unwrap().previous_restored, Some(false));
+}
+
+#[tokio::test]
+async fn cancelling_works_in_every_stage_that_takes_time() {
+    for (behaviour, block_source, stage) in [
+        (Behaviour::Works, true, S::Source),
+        (Behaviour::BuildHangs, false, S::Build),
+        (Behaviour::NeverHealthy, false, S::Health),
+    ] {
+        let bench = bench();
+        let (good, _) = bench.deploy("eredar", "main").await;
+        bench.deployer.behave(behaviour);
+        bench.repos.block_prepare(block_source);
+        let (sink, cancel, request) = (MemorySink::default(), CancellationToken::new(), request("eredar", "feature/x"));
+        let run = bench.pipeline.run(&request, None, &sink, &cancel);
+        let stop = async {
+            while !sink.states().contains(&stage) {
+                tokio::task::yield_now().await;
+            }
+            cancel.cancel();
+        };
+        let (finished, ()) = tokio::join!(run, stop);
+        assert_eq!((finished.state, finished.failure), (S::Cancelled, None), "{stage}");
+        assert_eq!(bench.deployer.answering(), [good.instance.unwrap()], "{stage}");
+        assert_eq!(bench.branch_checked_out("eredar").await.unwrap().as_str(), "main", "{stage}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_cancelled_before_it_begins_touches_nothing() {
+    let bench = bench();
+    let (sink, cancel) = (MemorySink::default(), CancellationToken::new());
+    cancel.cancel();
+    let finished = bench.pipeline.run(&request("eredar", "main"), None, &sink, &cancel).await;
+    assert_eq!(finished.state, S::Cancelled);
+    assert_eq!((sink.states(), bench.deployer.builds()), (vec![S::Queued, S::Cancelled], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_past_its_deadline_is_aborted_and_told_so() {
+    let bench = bench();
+    bench.deployer.behave(Behaviour::BuildHangs);
+    let deadlines = Deadlines { build: Duration::from_secs(5), ..Deadlines::default() };
+    let pipeline = bench.pipeline.clone().deadlines(deadlines);
+    let sink = MemorySink::default();
+    let finished = pipeline.run(&request("eredar", "main"), None, &sink, &CancellationToken::new()).await;
+    let failure = finished.failure.unwrap();
+    assert_eq!((failure.code, failure.reason.as_str()), (ErrorCode::Timeout, "stage build took longer than 5s"));
+}
+
+#[tokio::test]
+async fn what_can_be_known_before_is_refused_before_anything_is_touched() {
+    let bench = bench();
+    let (good, _) = bench.deploy("eredar", "main").await;
+    let port: HostPort = good.instance.unwrap().host_port;
+
+    let (unknown, sink) = bench.deploy("nope", "main").await;
+    assert_eq!(unknown.failure.unwrap().code, ErrorCode::UnknownRepo);
+    assert_eq!(sink.states(), [S::Queued, S::Failed]);
+
+    let taken = DeployRequest { host_port: Some(port), ..request("gateway", "main") };
+    let sink = MemorySink::default();
+    let finished = bench.pipeline.run(&taken, None, &sink, &CancellationToken::new()).await;
+    let failure = finished.failure.unwrap();
+    assert_eq!((failure.stage, failure.code), (None, ErrorCode::PortTaken));
+    assert!(failure.reason.contains("sdp-eredar"), "{}", failure.reason);
+
+    let env = [("X".parse().unwrap(), "a\0b".to_owned())].into();
+    let with_nul = DeployRequest { env, ..request("eredar", "main") };
+    let finished = bench.pipeline.run(&with_nul, None, &MemorySink::default(), &CancellationToken::new()).await;
+    assert_eq!(finished.failure.unwrap().code, ErrorCode::InvalidInput);
+}
+
+#[tokio::test]
+async fn deploying_the_gateway_keeps_the_active_overrides() {
+    let bench = bench();
+    let over = Override {
+        url: "http://127.0.0.1:9".parse().unwrap(),
+        kind: OverrideKind::Sandbox,
+        owner: "pay".parse().unwrap(),
+    };
+    let services = [("eredar".parse().unwrap(), Some(over))].into();
+    bench.routes.apply(&RouteChanges { services, ..Default::default() }).await.unwrap();
+    bench.routes.switch("main", [("eredar", "http://new-default.example")]);
+    let (finished, sink) = bench.deploy("gateway", "main").await;
+    assert_eq!(finished.state, S::Running);
+    assert_eq!(bench.routes.file()["eredar"], "http://127.0.0.1:9");
+    assert!(sink.events().iter().any(|event| matches!(&event.kind, EventKind::Route { .. })));
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_take_its_routes_is_put_back() {
+    let bench = bench();
+    let (good, _) = bench.deploy("gateway", "main").await;
+    bench.routes.fail_reload(true);
+    let (bad, _) = bench.deploy("gateway", "main").await;
+    let failure = bad.failure.unwrap();
+    assert_eq!((failure.stage, failure.code), (Some(Stage::Routes), ErrorCode::GatewayReloadFailed));
+    assert_eq!(failure.previous_restored, Some(true));
+    assert_eq!(bench.deployer.answering(), [good.instance.unwrap()]);
+}
+
+/// Accepts a number of events, then no more.
+#[derive(Debug)]
+struct FullSink(MemorySink, usize);
+
+#[async_trait]
+impl EventSink for FullSink {
+    async fn accept(&self, kind: EventKind) -> Result<u64, SinkError> {
+        if self.0.events().len() >= self.1 {
+            return Err(SinkError::new("no space left on device"));
+        }
+        self.0.accept(kind).await
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_stops_accepting_ends_the_deployment_wherever_it_is() {
+    let total = {
+        let bench = bench();
+        bench.deploy("eredar", "main").await.1.events().len()
+    };
+    for room in 0..total {
+        let bench = bench();
+        let sink = FullSink(MemorySink::default(), room);
+        let finished = bench.pipeline.run(&request("eredar", "main"), None, &sink, &CancellationToken::new()).await;
+        if room + 2 < total {
+            assert_eq!(finished.failure.map(|failure| failure.code), Some(ErrorCode::EventsUnavailable), "room {room}");
+            assert!(bench.deployer.answering().is_empty(), "room {room}");
+        }
+    }
+}

@@ -1,14 +1,17 @@
 //! With real PHP servers: what the gateway effectively uses.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use sdp_core::{HostPort, RouteChanges, RouteError, RouteStore};
+use sdp_core::testing::{MemoryDeployer, MemorySink};
+use sdp_core::{Artifact, Checkout, DeployJob, Deployer, DeploymentId, HostPort, RouteChanges, RouteError, RouteStore};
 use sdp_gateway::GatewayConfig;
-use sdp_gateway::reload::{NoReload, PidFileReload, Reload, ReloadError, Reloaded};
+use sdp_gateway::reload::{DeployerReload, NoReload, PidFileReload, Reload, Reloaded};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::fixture::{Gateway, changes};
@@ -83,29 +86,45 @@ async fn the_gateway_itself_tells_what_it_uses() {
     }
 }
 
-/// Knows the port, as a deployer's instance does.
-#[derive(Debug)]
-struct OnPort(HostPort);
-
-#[async_trait]
-impl Reload for OnPort {
-    async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        Ok(Reloaded::Told)
-    }
-
-    async fn host_port(&self) -> Option<HostPort> {
-        Some(self.0)
+/// What a deployer is given to run the gateway on `port`.
+fn job(gateway: &Gateway, port: u16) -> DeployJob {
+    let repo = serde_json::json!({
+        "name": "erangel-ocean", "path": gateway.root(), "remote": "http://127.0.0.1/x.git", "recipe": "php",
+    });
+    let digits = "0123456789abcdef0123456789abcdef01234567";
+    DeployJob {
+        deployment: DeploymentId::new(),
+        key: gateway.settings().key(),
+        repo: serde_json::from_value(repo).unwrap(),
+        checkout: Checkout {
+            path: gateway.root().to_owned(),
+            branch: "main".parse().unwrap(),
+            commit: digits.parse().unwrap(),
+            tree: digits.into(),
+        },
+        host_port: HostPort::new(port).unwrap(),
+        env: BTreeMap::new(),
     }
 }
 
 #[tokio::test]
-async fn without_a_configured_url_the_gateway_is_asked_on_the_port_it_is_deployed_on() {
+async fn the_deployers_instance_is_reloaded_and_asked_on_its_port() {
     let gateway = Gateway::new(TWO);
     let server = Server::start(&gateway, &[]);
-    let port = HostPort::new(server.url.port().unwrap()).unwrap();
-    let routes = gateway.routes_with(gateway.settings(), OnPort(port));
+    let deployer = MemoryDeployer::default();
+    let reload = DeployerReload::new(Arc::new(deployer.clone()), gateway.settings().key());
+    let routes = gateway.routes_with(gateway.settings(), reload);
+
     let table = routes.apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await.unwrap();
+    assert!(table.warnings[0].contains("does not run"), "{:?}", table.warnings);
+
+    let artifact = Artifact { path: None, reused: false };
+    let job = job(&gateway, server.url.port().unwrap());
+    deployer.start(&job, &artifact, &MemorySink::default(), &CancellationToken::new()).await.unwrap();
+    let table = routes.apply(&RouteChanges::default()).await.unwrap();
+    assert!(table.warnings.is_empty(), "{:?}", table.warnings);
     assert_eq!(effective(&table, "shop").as_deref(), Some("http://127.0.0.1:2"));
+    assert_eq!(deployer.reloads(), 1);
 }
 
 #[tokio::test]

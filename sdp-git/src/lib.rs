@@ -1,1 +1,13 @@
+#![doc = include_str!("../README.md")]
 
+mod checkout;
+mod config;
+mod error;
+mod git_repos;
+mod remote;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use config::{ConfigError, GitConfig};
+pub use git_repos::GitRepos;

@@ -252,6 +252,15 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_travels_with_its_problem() {
+        let problem = crate::Problem::new(crate::ErrorCode::NotAllowed, "the token is not valid");
+        let frame = ServerFrame::Refused(problem);
+        let WireMessage::Text(text) = frame.encode() else { panic!("expected text") };
+        assert!(text.starts_with(r#"{"type":"refused","problem":{"type":"urn:sdp:problem:not-allowed","#), "{text}");
+        assert_eq!(ServerFrame::decode(&WireMessage::Text(text)).unwrap(), frame);
+    }
+
+    #[test]
     fn a_hello_with_fields_of_the_future_is_understood() {
         let text = r#"{"type":"hello","protocol":9,"oldest_protocol":1,"agent":"micro-92","token":"t","mood":"fine",
             "inventory":{"version":"9","advertise":"h","deployer":"docker","repos":[],"gpu":1}}"#;

@@ -50,6 +50,7 @@ pub enum ServerFrame {
     /// The hello was accepted.
     Welcome(Welcome),
     /// The hello was not accepted; the connection closes.
+    #[serde(with = "refusal")]
     Refused(Problem),
     /// A request.
     Request(Request),
@@ -68,6 +69,31 @@ pub enum ServerFrame {
     /// A frame this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// A refusal's problem in a field of its own: the frame and the problem both have a `type`.
+mod refusal {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::problem::Problem;
+
+    #[derive(Serialize)]
+    struct Written<'a> {
+        problem: &'a Problem,
+    }
+
+    #[derive(Deserialize)]
+    struct Read {
+        problem: Problem,
+    }
+
+    pub(super) fn serialize<S: Serializer>(problem: &Problem, serializer: S) -> Result<S::Ok, S::Error> {
+        Written { problem }.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Problem, D::Error> {
+        Read::deserialize(deserializer).map(|read| read.problem)
+    }
 }
 
 /// An agent's first frame.

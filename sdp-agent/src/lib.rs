@@ -1,1 +1,18 @@
+#![doc = include_str!("../README.md")]
 
+mod agent;
+pub mod cli;
+pub mod config;
+mod error;
+mod inventory;
+pub mod link;
+pub mod outbox;
+pub mod redact;
+mod requests;
+mod work;
+
+pub use agent::{Agent, Parts};
+pub use config::AgentConfig;
+pub use error::AgentError;
+pub use link::LinkState;
+pub use outbox::Outbox;

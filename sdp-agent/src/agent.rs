@@ -1,0 +1,201 @@
+//! The composition root: parts in, a running agent out.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+    sync::Arc,
+};
+
+use sdp_core::{
+    Deployer, RepoSource, RouteStore,
+    deploy::{Deadlines, Pipeline, PortPool},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::AgentConfig,
+    error::AgentError,
+    inventory::Inventories,
+    link::{self, LinkParts, LinkState, Timing},
+    outbox::Outbox,
+    redact::Redactor,
+    requests::Requests,
+    work::{Work, WorkParts},
+};
+
+/// What an agent is made of: the adapters that the configuration names, or a test's doubles.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where code comes from.
+    pub source: Arc<dyn RepoSource>,
+    /// How it runs.
+    pub deployer: Arc<dyn Deployer>,
+    /// The gateway's routes; used when the configuration has a gateway.
+    pub routes: Option<Arc<dyn RouteStore>>,
+    /// Secrets that no event or answer may show, besides those that requests bring.
+    pub secrets: Vec<SecretString>,
+    /// How long a deployment's stages may take.
+    pub deadlines: Deadlines,
+    /// How the connection is kept up.
+    pub timing: Timing,
+}
+
+impl Parts {
+    /// Parts without a gateway, and with the usual times.
+    pub fn new(source: Arc<dyn RepoSource>, deployer: Arc<dyn Deployer>) -> Self {
+        Self {
+            source,
+            deployer,
+            routes: None,
+            secrets: Vec::new(),
+            deadlines: Deadlines::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// Sets the gateway's routes.
+    pub fn routes(mut self, routes: Arc<dyn RouteStore>) -> Self {
+        self.routes = Some(routes);
+        self
+    }
+}
+
+/// A running agent. Dropping it leaves it running: [`shutdown`](Self::shutdown) ends it.
+#[derive(Debug)]
+pub struct Agent {
+    outbox: Outbox,
+    work: Work,
+    link: JoinHandle<()>,
+    state: watch::Receiver<LinkState>,
+    stop: CancellationToken,
+    timing: Timing,
+    /// Keeps other agents off the data directory.
+    _lock: File,
+}
+
+impl Agent {
+    /// Starts an agent on parts of the caller's. Returns at once: the server is dialled, and what a
+    /// crash left is cleaned up, in the background.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the configuration or the data directory cannot be used.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn start_with(config: AgentConfig, parts: Parts) -> Result<Self, AgentError> {
+        config.check()?;
+        let token = config.read_token()?;
+        let lock = lock(&config.data_dir)?;
+        let outbox = Outbox::open(config.data_dir.join("outbox"))?;
+        let secrets = parts.secrets.iter().chain([&token]);
+        let redactor = secrets.fold(Redactor::default(), |redactor, secret| redactor.secret(secret.expose_secret()));
+        let gateway = config.gateway.as_ref().map(|gateway| gateway.repo.clone()).zip(parts.routes.clone());
+
+        let ports = Arc::new(PortPool::new(config.deployer.port_range.0.clone(), config.deployer.publish));
+        let (source, deployer) = (Arc::clone(&parts.source), Arc::clone(&parts.deployer));
+        let mut pipeline =
+            Pipeline::new(source, deployer, ports, config.advertise.clone()).deadlines(parts.deadlines.clone());
+        if let Some((repo, routes)) = &gateway {
+            pipeline = pipeline.gateway(repo.clone(), Arc::clone(routes));
+        }
+        let work_parts = WorkParts {
+            pipeline,
+            source: Arc::clone(&parts.source),
+            deployer: Arc::clone(&parts.deployer),
+            gateway: gateway.clone(),
+            outbox: outbox.clone(),
+            redactor: redactor.clone(),
+        };
+        let work = Work::start(config.data_dir.join("work"), work_parts)?;
+        let link_parts = LinkParts {
+            name: config.name,
+            server: config.server,
+            token,
+            timing: parts.timing.clone(),
+            inventories: Inventories {
+                advertise: config.advertise,
+                source: Arc::clone(&parts.source),
+                deployer: Arc::clone(&parts.deployer),
+                gateway: gateway.as_ref().map(|(repo, _)| repo.clone()),
+            },
+            outbox: outbox.clone(),
+            work: work.clone(),
+            requests: Requests {
+                source: parts.source,
+                deployer: parts.deployer,
+                gateway,
+                work: work.clone(),
+                redactor,
+            },
+        };
+        let (states, state) = watch::channel(LinkState::Connecting);
+        let stop = CancellationToken::new();
+        let link = tokio::spawn(link::run(Arc::new(link_parts), states, stop.clone()));
+        Ok(Self { outbox, work, link, state, stop, timing: parts.timing, _lock: lock })
+    }
+
+    /// How the connection to the server stands, now and from now on.
+    pub fn link(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Returns when the agent has ended of itself, which only a defect makes it do.
+    pub async fn join(&mut self) {
+        if let Err(error) = (&mut self.link).await {
+            tracing::error!(%error, "the link ended");
+        }
+    }
+
+    /// Stops: no new work, what is under way is cancelled and undone, the last events are sent if
+    /// the server takes them soon; those it does not take wait on disk for the next start.
+    pub async fn shutdown(self) {
+        // A disk that stays full must not keep it from stopping.
+        self.outbox.close();
+        self.work.shutdown().await;
+        let (mut state, mut changes) = (self.state.clone(), self.outbox.changes());
+        let sent = async {
+            while matches!(*state.borrow_and_update(), LinkState::Connected { .. })
+                && !self.outbox.deployments().is_empty()
+            {
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    changed = state.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        if tokio::time::timeout(self.timing.farewell, sent).await.is_err() {
+            tracing::warn!("the server did not acknowledge the last events in time; they wait on disk");
+        }
+        self.stop.cancel();
+        if let Err(error) = self.link.await {
+            tracing::error!(%error, "the link ended");
+        }
+    }
+}
+
+/// Makes the data directory and locks it.
+fn lock(data_dir: &Path) -> Result<File, AgentError> {
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| AgentError::DataDir { action, path, source }
+    };
+    fs::create_dir_all(data_dir).map_err(failed("create", data_dir))?;
+    let path = data_dir.join("lock");
+    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AgentError::InUse { path: data_dir.into() }),
+        Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+    }
+}
+
+impl Agent {
+    /// temporary
+    #[expect(clippy::unused_async, reason = "t")]
+    pub async fn start(config: AgentConfig) -> Result<Self, AgentError> {
+        let _ = config;
+        unreachable!()
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line of the daemon.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::{Parser, Subcommand};
+use sdp_core::{
+    config::{ConfigError, Layers},
+    problem::chain,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Agent, AgentConfig};
+
+/// Runs SDP's agent: it dials the control plane, deploys branches on this machine when asked, and
+/// on the gateway's machine switches the gateway's routes.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(short, long, global = true, env = "SDP_AGENT_CONFIG", default_value = "/etc/sdp/sdp-agent.toml")]
+    pub config: PathBuf,
+    /// Sets a key over file and environment, dotted: `--set deployer.kind=process`. Repeatable.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+    /// What to log: `info`, `debug`, or by part, such as `info,sdp_agent::link=debug`.
+    #[arg(long, global = true, env = "SDP_AGENT_LOG", default_value = "info")]
+    pub log: String,
+    /// What to do; without any, the agent runs until it is told to stop (SIGTERM or Ctrl-C).
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the daemon can do besides running.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Checks the configuration and the token's file, says what is wrong, and exits.
+    CheckConfig,
+}
+
+const AFTER_HELP: &str = r#"A first configuration:
+
+  name = "micro-92"
+  server = "ws://sdp.example:3452/ws/agent"
+  token_file = "/etc/sdp/agent.token"   # what `sdp-server agent add micro-92` printed
+  data_dir = "/var/lib/sdp-agent"
+  advertise = "10.0.0.92"               # the host that routes to deployments here use
+
+  [deployer]
+  kind = "docker"                       # or "process", without Docker
+  publish = "10.0.0.92"                 # the address that host ports are published on
+  port_range = "20000-29999"
+
+  [[repo]]
+  name = "eredar"
+  service = "eredar"                    # the gateway's key is eredar_url
+  path = "/srv/repos/eredar"            # cloned from remote if absent
+  remote = "https://git.example/scm/shop/eredar.git"
+  recipe = "go"                         # or "php", "command"
+  image = "alpine:3.20"                 # never pulled: `docker load` it
+  container_port = 8080
+  health = { http = "/healthz", timeout = "30s" }
+
+  [gateway]                             # only on the gateway's machine
+  repo = "erangel-ocean"
+  config = "application/config/config.php"
+  reload = "deployer"                   # the instance deployed here; or "none", or a pid file:
+                                        # { pid-file = { path = "/run/apache2/apache2.pid", program = "apache2" } }
+
+Every key can be set by an environment variable, SDP_AGENT__DEPLOYER__KIND=process, and by a flag,
+--set deployer.kind=process. The flag wins over the variable, the variable over the file. The
+token can be given in SDP_AGENT__TOKEN instead of a file."#;
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
+        _ => Err("write it as KEY=VALUE, such as deployer.kind=process".into()),
+    }
+}
+
+impl Cli {
+    /// The configuration of file, environment and flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line and key.
+    pub fn load(&self) -> Result<AgentConfig, ConfigError> {
+        let text = std::fs::read_to_string(&self.config)
+            .map_err(|source| ConfigError::Read { path: self.config.clone(), source })?;
+        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        AgentConfig::load(Layers::new().file(&self.config, text), env.collect(), &self.set)
+    }
+
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn run(&self) -> Result<(), String> {
+        let config = self.load().map_err(|error| chain(&error))?;
+        match self.command {
+            Some(Command::CheckConfig) => {
+                config.read_token().map_err(|error| chain(&error))?;
+                let (repos, path) = (config.repo.len(), self.config.display());
+                let text = format!("{path} is valid: agent {}, {repos} repos, server {}\n", config.name, config.server);
+                io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+            }
+            None => serve(config).await,
+        }
+    }
+}
+
+async fn serve(config: AgentConfig) -> Result<(), String> {
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = signals.map_err(|error| format!("signals cannot be received: {error}"))?;
+    let mut agent = Agent::start(config).await.map_err(|error| chain(&error))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = agent.join() => return Err("the agent ended of itself; its log says why".into()),
+    }
+    tracing::info!("stopping");
+    agent.shutdown().await;
+    Ok(())
+}

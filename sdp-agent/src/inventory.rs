@@ -1,0 +1,42 @@
+//! What this agent tells about itself.
+
+use std::sync::Arc;
+
+use sdp_core::{
+    Deployer, GatewayInfo, InstanceKey, Inventory, RepoInfo, RepoName, RepoSource, problem::chain,
+};
+
+/// Takes inventory.
+#[derive(Debug, Clone)]
+pub(crate) struct Inventories {
+    pub(crate) advertise: String,
+    pub(crate) source: Arc<dyn RepoSource>,
+    pub(crate) deployer: Arc<dyn Deployer>,
+    pub(crate) gateway: Option<RepoName>,
+}
+
+impl Inventories {
+    /// The inventory as it is now.
+    pub(crate) async fn now(&self) -> Inventory {
+        let gateway = match &self.gateway {
+            Some(repo) => Some(self.gateway(repo).await),
+            None => None,
+        };
+        Inventory {
+            version: env!("CARGO_PKG_VERSION").into(),
+            advertise: self.advertise.clone(),
+            deployer: self.deployer.kind().into(),
+            repos: self.source.repos().iter().map(RepoInfo::from).collect(),
+            gateway,
+        }
+    }
+
+    async fn gateway(&self, repo: &RepoName) -> GatewayInfo {
+        let checkout = self.source.checkout(&InstanceKey::quick(repo.clone())).await;
+        let checkout = checkout.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "the gateway's branch is not known");
+            None
+        });
+        GatewayInfo { repo: repo.clone(), branch: checkout.map(|checkout| checkout.branch) }
+    }
+}

@@ -1,0 +1,130 @@
+//! The server's requests, each answered once.
+
+use std::{sync::Arc, time::Duration};
+
+use sdp_core::{
+    Branch, Credentials, Deployer, ErrorCode, Problem, RepoName, RepoSource, RouteStore,
+    protocol::{CredentialsFrame, Outcome, Reply, ReplyBody, Request, RequestBody},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{redact::Redactor, work::Work};
+
+/// The longest that any request may take, whatever its deadline says.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Carries requests out. Clones share everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Requests {
+    pub(crate) source: Arc<dyn RepoSource>,
+    pub(crate) deployer: Arc<dyn Deployer>,
+    pub(crate) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(crate) work: Work,
+    pub(crate) redactor: Redactor,
+}
+
+impl Requests {
+    /// Carries a request out and answers it within its deadline. Work that has begun by then is
+    /// not torn: it is told to stop, and ends as it can.
+    pub(crate) async fn answer(&self, request: Request) -> Reply {
+        let Request { id, deadline_ms, body } = request;
+        let deadline = Duration::from_millis(deadline_ms).min(LONGEST);
+        let redactor = match credentials_of(&body) {
+            Some(credentials) => self.redactor.clone().credentials(credentials),
+            None => self.redactor.clone(),
+        };
+        let cancel = CancellationToken::new();
+        let work = tokio::spawn(self.clone().perform(body, cancel.clone()));
+        let outcome = match tokio::time::timeout(deadline, work).await {
+            Ok(Ok(Ok(body))) => Outcome::Ok(body),
+            Ok(Ok(Err(problem))) => Outcome::Problem(redactor.problem(problem)),
+            Ok(Err(_)) => {
+                let sentence = "the agent failed while it carried the request out; its log says more";
+                Outcome::Problem(Problem::new(ErrorCode::Internal, sentence))
+            }
+            Err(_) => {
+                cancel.cancel();
+                let sentence = format!("the agent was not done within {} ms", deadline.as_millis());
+                Outcome::Problem(Problem::new(ErrorCode::Timeout, sentence))
+            }
+        };
+        Reply { id, outcome }
+    }
+
+    async fn perform(self, body: RequestBody, cancel: CancellationToken) -> Result<ReplyBody, Problem> {
+        match body {
+            RequestBody::Verify { repo, credentials } => {
+                let repo = repo.or_else(|| self.gateway.as_ref().map(|(repo, _)| repo.clone()));
+                let verified = self.source.verify(repo.as_ref(), &credentials.0, &cancel).await;
+                verified.map_err(|error| Problem::from(&error))?;
+            }
+            RequestBody::Branches { repo, credentials, query, limit } => {
+                let credentials = credentials.map(|frame| frame.0);
+                let branches = self.source.branches(&repo, credentials.as_ref(), &cancel).await;
+                let branches = branches.map_err(|error| Problem::from(&error))?;
+                return Ok(ReplyBody::Branches { branches: matching(branches, query.as_deref(), limit) });
+            }
+            RequestBody::Deploy { request, credentials } => {
+                self.work.deploy(*request, credentials.map(|frame| frame.0))?;
+            }
+            RequestBody::Cancel { deployment } => self.work.cancel(deployment)?,
+            RequestBody::Stop { key } => self.work.stop(&key, &cancel).await?,
+            RequestBody::Restart { key } => self.work.restart(&key, &cancel).await?,
+            RequestBody::Remove { key } => self.work.remove(&key, &cancel).await?,
+            RequestBody::Instances => {
+                let instances = self.deployer.list().await.map_err(|error| Problem::from(&error))?;
+                return Ok(ReplyBody::Instances { instances });
+            }
+            RequestBody::Routes => {
+                let table = self.routes()?.table().await.map_err(|error| Problem::from(&error))?;
+                return Ok(ReplyBody::Routes { table });
+            }
+            RequestBody::ApplyRoutes { changes } => {
+                let table = self.routes()?.apply(&changes).await.map_err(|error| Problem::from(&error))?;
+                self.work.gateway_may_have_changed();
+                return Ok(ReplyBody::Routes { table });
+            }
+            _ => {
+                let sentence = "this agent does not know that request; it is older than the server: update it";
+                return Err(Problem::new(ErrorCode::Unsupported, sentence));
+            }
+        }
+        Ok(ReplyBody::Done)
+    }
+
+    fn routes(&self) -> Result<&Arc<dyn RouteStore>, Problem> {
+        let sentence = "this agent has no gateway: add [gateway] to its configuration, or ask the agent that has it";
+        self.gateway.as_ref().map(|(_, routes)| routes).ok_or_else(|| Problem::new(ErrorCode::NotFound, sentence))
+    }
+}
+
+fn credentials_of(body: &RequestBody) -> Option<&Credentials> {
+    match body {
+        RequestBody::Verify { credentials, .. } => Some(&credentials.0),
+        RequestBody::Branches { credentials, .. } | RequestBody::Deploy { credentials, .. } => {
+            credentials.as_ref().map(|CredentialsFrame(credentials)| credentials)
+        }
+        _ => None,
+    }
+}
+
+fn matching(branches: Vec<Branch>, query: Option<&str>, limit: u32) -> Vec<Branch> {
+    let query = query.unwrap_or_default().to_lowercase();
+    let matches = |branch: &Branch| branch.name.as_str().to_lowercase().contains(&query);
+    branches.into_iter().filter(matches).take(limit as usize).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_are_found_by_any_part_of_their_name_and_limited() {
+        let branch = |name: &str| Branch { name: name.parse().unwrap(), commit: "a".repeat(40).parse().unwrap() };
+        let all = || vec![branch("feature/SHOP-1"), branch("main"), branch("shop")];
+        let names = |found: Vec<Branch>| found.into_iter().map(|branch| branch.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(matching(all(), Some("shop"), 10)), ["feature/SHOP-1", "shop"]);
+        assert_eq!(names(matching(all(), Some("SHOP"), 1)), ["feature/SHOP-1"]);
+        assert_eq!(names(matching(all(), None, 2)), ["feature/SHOP-1", "main"]);
+    }
+}

@@ -1,0 +1,97 @@
+//! The deployments under way, on disk: one small file each, gone when it has ended.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use sdp_core::{BranchName, Checkout, DeployRequest, DeploymentId, InstanceKey};
+use serde::{Deserialize, Serialize};
+
+use crate::error::AgentError;
+
+/// What must be known of a deployment to end it after a crash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) deployment: DeploymentId,
+    pub(super) key: InstanceKey,
+    pub(super) branch: BranchName,
+    /// The checkout as it was when its turn came, if there was one.
+    #[serde(default)]
+    pub(super) previous: Option<Checkout>,
+}
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    left: Vec<Record>,
+}
+
+impl Journal {
+    pub(super) fn open(dir: impl Into<PathBuf>) -> Result<Self, AgentError> {
+        let dir = dir.into();
+        let failed = |action| {
+            let path = dir.clone();
+            move |source| AgentError::DataDir { action, path, source }
+        };
+        fs::create_dir_all(&dir).map_err(failed("create"))?;
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed("read"))? {
+            let path = entry.map_err(failed("read"))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let text = fs::read(&path).map_err(failed("read"))?;
+            match serde_json::from_slice::<Record>(&text) {
+                Ok(record) => left.push(record),
+                Err(error) => tracing::error!(path = %path.display(), %error, "a record of work cannot be read"),
+            }
+        }
+        left.sort_by_key(|record| record.deployment);
+        Ok(Self { dir, left })
+    }
+
+    /// What an earlier agent left, oldest first.
+    pub(super) fn left(&self) -> &[Record] {
+        &self.left
+    }
+
+    /// Writes down that a deployment was accepted.
+    pub(super) fn begin(&self, request: &DeployRequest) -> io::Result<()> {
+        self.write(request, None)
+    }
+
+    /// Writes down what a deployment is about to change.
+    pub(super) fn turn_came(&self, request: &DeployRequest, previous: Option<Checkout>) {
+        if let Err(error) = self.write(request, previous) {
+            let deployment = request.deployment;
+            tracing::warn!(%deployment, %error, "the checkout could not be noted: a crash now would not put it back");
+        }
+    }
+
+    /// Forgets a deployment that has ended.
+    pub(super) fn end(&self, deployment: DeploymentId) {
+        match fs::remove_file(self.path(deployment)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%deployment, %error, "a record of work could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    fn path(&self, deployment: DeploymentId) -> PathBuf {
+        self.dir.join(format!("{deployment}.json"))
+    }
+
+    fn write(&self, request: &DeployRequest, previous: Option<Checkout>) -> io::Result<()> {
+        let DeployRequest { deployment, key, branch, .. } = request;
+        let record = Record { deployment: *deployment, key: key.clone(), branch: branch.clone(), previous };
+        let temporary = self.dir.join(format!("{deployment}.new"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(&record)?)?;
+        file.sync_data()?;
+        fs::rename(&temporary, self.path(*deployment))?;
+        File::open(&self.dir)?.sync_all()
+    }
+}

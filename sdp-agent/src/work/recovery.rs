@@ -1,0 +1,206 @@
+//! Cleaning up after an agent that died: every deployment it left is ended truthfully, and what
+//! served before serves again.
+
+use std::time::Duration;
+
+use sdp_core::{
+    DeploymentState, ErrorCode, EventKind, EventSink, Failure, Instance, InstanceKey, InstanceState, Replacement,
+    RouteChanges, Stage, StageStatus, problem::chain,
+};
+
+use super::{Inner, journal::Record};
+use crate::outbox::Progress;
+
+/// The first and the longest pause before a deployer that does not answer is asked again.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+pub(super) async fn recover(inner: &Inner) {
+    let left: Vec<_> = inner.journal.left().iter().map(|record| (record, under_way(inner, record))).collect();
+    let Some(mut instances) = instances(inner, left.iter().any(|(_, progress)| progress.is_some())).await else {
+        return;
+    };
+    for (record, progress) in left {
+        if let Some(progress) = progress {
+            end(inner, record, progress, &instances).await;
+            instances.retain(|instance| instance.key != record.key);
+        }
+        inner.journal.end(record.deployment);
+    }
+    unpark(inner, &instances).await;
+    end_the_rest(inner).await;
+}
+
+/// How far a deployment got, when it was not at its end.
+fn under_way(inner: &Inner, record: &Record) -> Option<Progress> {
+    inner.parts.outbox.progress(record.deployment).filter(|progress| progress.state.is_active())
+}
+
+/// What the deployer has. When it is needed, the deployer is asked until it answers; none when the
+/// agent stops first, or it is not needed and not to be had.
+async fn instances(inner: &Inner, needed: bool) -> Option<Vec<Instance>> {
+    let mut pause = PAUSE.0;
+    loop {
+        match inner.parts.deployer.list().await {
+            Ok(instances) => return Some(instances),
+            Err(error) if needed => {
+                tracing::warn!(error = chain(&error), "what a crash left cannot be cleaned up yet; trying again");
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "what runs here is not known");
+                return None;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
+            () = inner.stopping.cancelled() => return None,
+        }
+    }
+}
+
+/// Ends one deployment.
+async fn end(inner: &Inner, record: &Record, progress: Progress, instances: &[Instance]) {
+    let of_key = || instances.iter().filter(|instance| instance.key == record.key);
+    let current = of_key().find(|instance| !instance.parked && instance.deployment == record.deployment);
+    let previous = of_key().find(|instance| instance.parked);
+    let complete = matches!(progress.stage, Some((Stage::Routes, StageStatus::Done | StageStatus::Skipped)));
+    let events = match current {
+        Some(current) if complete => {
+            let replacement = Replacement { current: current.clone(), previous: previous.cloned() };
+            if let Err(error) = inner.parts.deployer.settle(&replacement).await {
+                tracing::warn!(key = %record.key, error = chain(&error), "the previous instance could not be removed");
+            }
+            vec![EventKind::state(DeploymentState::Running)]
+        }
+        _ => {
+            rewind(inner, record).await;
+            let restored = revert(inner, record, current, previous).await;
+            restarted(progress, restored)
+        }
+    };
+    tracing::warn!(deployment = %record.deployment, key = %record.key, "ended a deployment that a crash had left");
+    tell(inner, record.deployment, events).await;
+}
+
+/// Puts the checkout back, and the gateway's overrides into it, as after any failed deployment.
+async fn rewind(inner: &Inner, record: &Record) {
+    let Some(previous) = &record.previous else { return };
+    if let Err(error) = inner.parts.source.rewind(&record.key, previous).await {
+        tracing::warn!(key = %record.key, error = chain(&error), "the checkout could not be put back");
+        return;
+    }
+    if let Some((repo, routes)) = &inner.parts.gateway
+        && record.key == InstanceKey::quick(repo.clone())
+        && let Err(error) = routes.apply(&RouteChanges::default()).await
+    {
+        tracing::warn!(error = chain(&error), "the overrides could not be applied again");
+    }
+}
+
+/// Puts the previous instance back; whether it serves again, or none when nothing had changed.
+async fn revert(
+    inner: &Inner,
+    record: &Record,
+    current: Option<&Instance>,
+    previous: Option<&Instance>,
+) -> Option<bool> {
+    let current = match (current, previous) {
+        (Some(current), _) => current.clone(),
+        // It died between parking the previous one and making its own.
+        (None, Some(previous)) => Instance {
+            id: format!("{}-never-made", record.key.container_name()),
+            name: record.key.container_name(),
+            deployment: record.deployment,
+            state: InstanceState::Created,
+            parked: false,
+            ..previous.clone()
+        },
+        (None, None) => return None,
+    };
+    let replacement = Replacement { current, previous: previous.cloned() };
+    match inner.parts.deployer.revert(&replacement).await {
+        Ok(restored) => restored.then_some(true),
+        Err(error) => {
+            tracing::error!(key = %record.key, error = chain(&error), "the previous instance could not be put back");
+            previous.map(|_| false)
+        }
+    }
+}
+
+/// The events that end a deployment which got as far as `progress`.
+pub(super) fn failed(
+    progress: Progress,
+    code: ErrorCode,
+    reason: impl Into<String>,
+    previous_restored: Option<bool>,
+) -> Vec<EventKind> {
+    if !progress.state.is_active() {
+        return Vec::new();
+    }
+    let mut events = Vec::new();
+    if progress.last == 0 {
+        events.push(EventKind::state(DeploymentState::Queued));
+    }
+    if let Some((stage, StageStatus::Started)) = progress.stage {
+        events.push(EventKind::Stage { stage, status: StageStatus::Failed });
+    }
+    let failure = Failure { stage: progress.state.stage(), code, reason: reason.into(), previous_restored };
+    events.push(EventKind::State { state: DeploymentState::Failed, failure: Some(failure) });
+    events
+}
+
+fn restarted(progress: Progress, previous_restored: Option<bool>) -> Vec<EventKind> {
+    let place = match progress.state.stage() {
+        Some(stage) => format!("was in stage {stage}"),
+        None => "waited for its turn".into(),
+    };
+    let reason = format!("the agent was restarted while this deployment {place}; deploy again");
+    failed(progress, ErrorCode::AgentAway, reason, previous_restored)
+}
+
+/// Frees what is parked for no deployment under way: with a newer one in its place it is of no use,
+/// without one it serves again.
+async fn unpark(inner: &Inner, instances: &[Instance]) {
+    for parked in instances.iter().filter(|instance| instance.parked) {
+        let newer = instances.iter().find(|instance| instance.key == parked.key && !instance.parked);
+        let replacement = |current: &Instance| Replacement { current: current.clone(), previous: Some(parked.clone()) };
+        let done = match newer {
+            Some(newer) => inner.parts.deployer.settle(&replacement(newer)).await,
+            None => {
+                let never_made = Instance {
+                    id: format!("{}-never-made", parked.key.container_name()),
+                    name: parked.key.container_name(),
+                    state: InstanceState::Created,
+                    parked: false,
+                    ..parked.clone()
+                };
+                inner.parts.deployer.revert(&replacement(&never_made)).await.map(drop)
+            }
+        };
+        match done {
+            Ok(()) => tracing::warn!(key = %parked.key, "put a parked instance in order"),
+            Err(error) => tracing::error!(key = %parked.key, error = chain(&error), "a parked instance stays parked"),
+        }
+    }
+}
+
+/// Ends what has events and no record, which only a damaged disk leaves.
+async fn end_the_rest(inner: &Inner) {
+    for held in inner.parts.outbox.unacked().into_iter().filter(|held| held.state.is_active()) {
+        let under_way = inner.table().known.get(&held.deployment).is_some_and(|known| !known.ended);
+        if let Some(progress) = inner.parts.outbox.progress(held.deployment).filter(|_| !under_way) {
+            tell(inner, held.deployment, restarted(progress, None)).await;
+        }
+    }
+}
+
+async fn tell(inner: &Inner, deployment: sdp_core::DeploymentId, events: Vec<EventKind>) {
+    let sink = match inner.parts.outbox.sink(deployment) {
+        Ok(sink) => sink,
+        Err(error) => return tracing::error!(%deployment, error = chain(&error), "its end could not be told"),
+    };
+    for event in events {
+        if let Err(error) = sink.accept(event).await {
+            tracing::error!(%deployment, error = chain(&error), "its end could not be told");
+        }
+    }
+}

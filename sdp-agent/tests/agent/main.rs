@@ -1,0 +1,6 @@
+//! The whole agent on doubles, against a scripted control plane.
+
+mod link;
+mod recovery;
+mod support;
+mod work;

@@ -1,0 +1,128 @@
+//! An agent that is killed, and the one that comes after it.
+
+
+
+use std::sync::Arc;
+
+use sdp_core::{
+    Deployer, DeploymentState, ErrorCode, Replacement, RepoSource, Stage,
+    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
+};
+use crate::support::*;
+
+fn repos() -> MemoryRepos {
+    let spec = serde_json::json!({
+        "name": "eredar", "path": "/memory", "remote": "https://git.example/x.git", "recipe": "command",
+        "health": { "tcp": true, "timeout": "1h", "interval": "5ms" },
+    });
+    let repos = MemoryRepos::default().spec(serde_json::from_value(spec).unwrap());
+    repos.branch("eredar", "main", &[]).branch("eredar", "feature/x", &[])
+}
+
+/// Runs `main`, then kills an agent that deploys `feature/x` and hangs in `stage`; answers how the
+/// next agent ends it.
+async fn killed_in(stage: DeploymentState, behaviour: Behaviour) -> (MemoryRepos, MemoryDeployer, sdp_core::Failure) {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let (repos, deployer) = (repos(), MemoryDeployer::default());
+    let agent = Mortal::start(config(&server, dir.path(), ""), parts(repos.clone(), deployer.clone())).await;
+    let mut connection = server.welcome(Log::new()).await;
+    let good = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_state(good, DeploymentState::Running).await;
+    deployer.behave(behaviour);
+    let bad = connection.deploy(&quick("eredar"), "feature/x").await;
+    let queued = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_state(bad, stage).await;
+    let log = connection.log.clone();
+    agent.kill().await;
+
+    deployer.behave(Behaviour::Works);
+    let agent = start(&server, dir.path(), parts(repos.clone(), deployer.clone()));
+    let mut connection = server.welcome(log).await;
+    for deployment in [bad, queued] {
+        connection.until_state(deployment, DeploymentState::Failed).await;
+    }
+    assert_eq!(states(&connection.log, queued), [DeploymentState::Queued, DeploymentState::Failed]);
+    let answering = deployer.answering();
+    assert_eq!(answering.iter().map(|instance| instance.deployment).collect::<Vec<_>>(), [good]);
+    let checkout = repos.checkout(&quick("eredar")).await.unwrap().unwrap();
+    assert_eq!(checkout.branch.as_str(), "main", "the checkout is put back");
+    let again = connection.deploy(&quick("eredar"), "feature/x").await;
+    connection.until_state(again, DeploymentState::Running).await;
+    let failure = failure(&connection.log, bad);
+    agent.shutdown().await;
+    assert!(files_below(&dir.path().join("work")).is_empty());
+    (repos, deployer, failure)
+}
+
+#[tokio::test]
+async fn one_killed_while_building_is_ended_as_failed_and_what_served_still_does() {
+    let (_, _, failure) = killed_in(DeploymentState::Build, Behaviour::BuildHangs).await;
+    assert_eq!((failure.stage, failure.code), (Some(Stage::Build), ErrorCode::AgentAway));
+    assert_eq!(failure.previous_restored, None);
+    assert!(failure.reason.contains("the agent was restarted"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn one_killed_before_it_was_healthy_gives_its_place_back() {
+    let (_, _, failure) = killed_in(DeploymentState::Health, Behaviour::NeverHealthy).await;
+    assert_eq!((failure.stage, failure.previous_restored), (Some(Stage::Health), Some(true)));
+}
+
+#[tokio::test]
+async fn a_parked_instance_that_nobody_stands_in_for_serves_again() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let (repos, deployer) = (repos(), MemoryDeployer::default());
+    let agent = start(&server, dir.path(), parts(repos.clone(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let good = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_state(good, DeploymentState::Running).await;
+    let running = deployer.answering().remove(0);
+    drop(connection);
+    agent.shutdown().await;
+
+    // As after a kill between parking it and making the next one.
+    let job = sdp_core::DeployJob {
+        deployment: sdp_core::DeploymentId::new(),
+        key: running.key.clone(),
+        repo: repos.repos().remove(0),
+        checkout: repos.checkout(&running.key).await.unwrap().unwrap(),
+        host_port: running.host_port,
+        env: Default::default(),
+    };
+    let artifact = sdp_core::Artifact { path: None, reused: false };
+    let sink = sdp_core::testing::MemorySink::default();
+    let Replacement { current, previous } = deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    assert!(previous.unwrap().parked);
+    deployer.revert(&Replacement { current, previous: None }).await.unwrap();
+    assert!(deployer.answering().is_empty());
+
+    let agent = start(&server, dir.path(), parts(repos, deployer.clone()));
+    eventually("the parked one to serve", || deployer.answering().len() == 1).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gateway_killed_in_the_middle_gets_its_overrides_again() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let (repos, deployer) = (repos(), MemoryDeployer::default());
+    let routes = MemoryRoutes::new("main", [("eredar", "http://eredar.ocp.example")]);
+    let more = "[[repo]]\nname = 'eredar'\npath = '/x'\nremote = 'https://g/x.git'\nrecipe = 'php'\n\
+        [gateway]\nrepo = 'eredar'\nconfig = 'config.php'\n";
+    let parts = || parts(repos.clone(), deployer.clone()).routes(Arc::new(routes.clone()));
+    let agent = Mortal::start(config(&server, dir.path(), more), parts()).await;
+    let mut connection = server.welcome(Log::new()).await;
+    let good = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_state(good, DeploymentState::Running).await;
+    deployer.behave(Behaviour::NeverHealthy);
+    let bad = connection.deploy(&quick("eredar"), "feature/x").await;
+    connection.until_state(bad, DeploymentState::Health).await;
+    let log = connection.log.clone();
+    let reloads = routes.reloads();
+    agent.kill().await;
+
+    let agent = sdp_agent::Agent::start_with(config(&server, dir.path(), more), parts()).unwrap();
+    let mut connection = server.welcome(log).await;
+    connection.until_state(bad, DeploymentState::Failed).await;
+    assert!(routes.reloads() > reloads);
+    agent.shutdown().await;
+}

@@ -1,0 +1,302 @@
+//! What the agent does with deployments and instances, asked over the link.
+
+
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use sdp_core::{
+    Branch, BranchName, Checkout, Credentials, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
+    InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage, UserName,
+    protocol::{CredentialsFrame, ReplyBody, RequestBody},
+    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
+};
+use crate::support::*;
+use tokio_util::sync::CancellationToken;
+
+fn repos() -> MemoryRepos {
+    MemoryRepos::with_repo("eredar").branch("eredar", "main", &[]).branch("eredar", "feature/x", &[])
+}
+
+fn credentials(password: &str) -> CredentialsFrame {
+    CredentialsFrame(Credentials::new(UserName::new("ada").unwrap(), password.into()))
+}
+
+#[tokio::test]
+async fn a_deployment_is_cancelled_when_asked_and_again_is_fine() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    deployer.behave(Behaviour::BuildHangs);
+    let agent = start(&server, dir.path(), parts(repos(), deployer));
+    let mut connection = server.welcome(Log::new()).await;
+    let deployment = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_building(deployment).await;
+    connection.call(RequestBody::Cancel { deployment }).await.unwrap();
+    connection.until_state(deployment, DeploymentState::Cancelled).await;
+    assert_eq!(connection.call(RequestBody::Cancel { deployment }).await, Ok(ReplyBody::Done));
+    let unknown = RequestBody::Cancel { deployment: sdp_core::DeploymentId::new() };
+    assert_eq!(connection.call(unknown).await.unwrap_err().code, ErrorCode::NotFound);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_those_that_wait_only_the_newest_deployment_stays() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    deployer.behave(Behaviour::BuildHangs);
+    let agent = start(&server, dir.path(), parts(repos(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let first = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_building(first).await;
+    let second = connection.deploy(&quick("eredar"), "main").await;
+    let third = connection.deploy(&quick("eredar"), "feature/x").await;
+    connection.until_state(second, DeploymentState::Superseded).await;
+    assert_eq!(states(&connection.log, second), [DeploymentState::Queued, DeploymentState::Superseded]);
+    deployer.behave(Behaviour::Works);
+    connection.call(RequestBody::Cancel { deployment: first }).await.unwrap();
+    connection.until_state(third, DeploymentState::Running).await;
+    assert_eq!(deployer.answering()[0].deployment, third);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_that_waits_can_be_cancelled_and_others_run_beside_it() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    deployer.behave(Behaviour::BuildHangs);
+    let agent = start(&server, dir.path(), parts(repos(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let first = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_building(first).await;
+    deployer.behave(Behaviour::Works);
+    let sandbox = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+    let beside = connection.deploy(&sandbox, "main").await;
+    connection.until_state(beside, DeploymentState::Running).await;
+    let waits = connection.deploy(&quick("eredar"), "main").await;
+    connection.call(RequestBody::Cancel { deployment: waits }).await.unwrap();
+    connection.until_state(waits, DeploymentState::Cancelled).await;
+    assert_eq!(states(&connection.log, waits), [DeploymentState::Queued, DeploymentState::Cancelled]);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn asking_again_for_the_same_deployment_changes_nothing() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    let agent = start(&server, dir.path(), parts(repos(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let request = request(&quick("eredar"), "main");
+    let deployment = request.deployment;
+    let body = || RequestBody::Deploy { request: Box::new(request.clone()), credentials: None };
+    connection.call(body()).await.unwrap();
+    connection.until_state(deployment, DeploymentState::Running).await;
+    assert_eq!(connection.call(body()).await, Ok(ReplyBody::Done));
+    assert_eq!(deployer.builds(), 1);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn instances_are_listed_stopped_restarted_and_removed_with_their_checkout() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    let repos = repos();
+    let agent = start(&server, dir.path(), parts(repos.clone(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let key = quick("eredar");
+    let missing = connection.call(RequestBody::Stop { key: key.clone() }).await.unwrap_err();
+    assert_eq!(missing.code, ErrorCode::NotFound);
+    let deployment = connection.deploy(&key, "main").await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+    connection.call(RequestBody::Stop { key: key.clone() }).await.unwrap();
+    let Ok(ReplyBody::Instances { instances }) = connection.call(RequestBody::Instances).await else { panic!() };
+    assert!(matches!(instances[0].state, InstanceState::Exited { .. }));
+    connection.call(RequestBody::Restart { key: key.clone() }).await.unwrap();
+    assert_eq!(deployer.answering().len(), 1);
+
+    deployer.behave(Behaviour::BuildHangs);
+    let under_way = connection.deploy(&key, "feature/x").await;
+    connection.until_building(under_way).await;
+    connection.call(RequestBody::Remove { key: key.clone() }).await.unwrap();
+    connection.until_state(under_way, DeploymentState::Cancelled).await;
+    assert!(deployer.answering().is_empty() && repos.checkout(&key).await.unwrap().is_none());
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_waits_longer_than_its_deadline_is_told_so_and_not_done_later() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    let agent = start(&server, dir.path(), parts(repos(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let key = quick("eredar");
+    let deployment = connection.deploy(&key, "main").await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+    deployer.behave(Behaviour::BuildHangs);
+    let hangs = connection.deploy(&key, "main").await;
+    connection.until_building(hangs).await;
+    let late = connection.call_within(RequestBody::Stop { key: key.clone() }, 20).await.unwrap_err();
+    assert_eq!(late.code, ErrorCode::Timeout);
+    connection.call(RequestBody::Cancel { deployment: hangs }).await.unwrap();
+    connection.until_state(hangs, DeploymentState::Cancelled).await;
+    connection.call(RequestBody::Restart { key }).await.unwrap();
+    assert_eq!(deployer.answering().len(), 1);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn credentials_are_verified_and_branches_found_through_the_agent() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let agent = start(&server, dir.path(), parts(repos().accept("ada", "right"), MemoryDeployer::default()));
+    let mut connection = server.welcome(Log::new()).await;
+    let verify = |password| RequestBody::Verify { repo: None, credentials: credentials(password) };
+    assert_eq!(connection.call(verify("right")).await, Ok(ReplyBody::Done));
+    assert_eq!(connection.call(verify("wrong")).await.unwrap_err().code, ErrorCode::InvalidCredentials);
+    let body = RequestBody::Branches {
+        repo: "eredar".parse().unwrap(),
+        credentials: Some(credentials("right")),
+        query: Some("FEATURE".into()),
+        limit: 10,
+    };
+    let Ok(ReplyBody::Branches { branches }) = connection.call(body).await else { panic!() };
+    assert_eq!(branches.iter().map(|branch| branch.name.as_str()).collect::<Vec<_>>(), ["feature/x"]);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn routes_are_read_and_changed_and_the_gateways_branch_is_told() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let repos = repos().repo("gateway").branch("gateway", "main", &[]);
+    let routes = MemoryRoutes::new("main", [("eredar", "http://eredar.ocp.example")]);
+    let more = "[[repo]]\nname = 'gateway'\npath = '/x'\nremote = 'https://g/x.git'\nrecipe = 'php'\n\
+        [gateway]\nrepo = 'gateway'\nconfig = 'config.php'\n";
+    let parts = parts(repos, MemoryDeployer::default()).routes(Arc::new(routes.clone()));
+    let agent = sdp_agent::Agent::start_with(config(&server, dir.path(), more), parts).unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    assert_eq!(connection.hello().inventory.gateway.as_ref().unwrap().branch, None);
+
+    let deployment = connection.deploy(&quick("gateway"), "main").await;
+    connection.until(|connection| !connection.inventories.is_empty()).await;
+    let gateway = connection.inventories[0].gateway.clone().unwrap();
+    assert_eq!(gateway.branch.unwrap().as_str(), "main");
+    connection.until_state(deployment, DeploymentState::Running).await;
+
+    let over = Override {
+        url: "http://127.0.0.1:9001".parse().unwrap(),
+        kind: OverrideKind::Sandbox,
+        owner: "pay".parse().unwrap(),
+    };
+    let changes = RouteChanges { services: [("eredar".parse().unwrap(), Some(over))].into(), ..Default::default() };
+    let Ok(ReplyBody::Routes { table }) = connection.call(RequestBody::ApplyRoutes { changes }).await else { panic!() };
+    assert_eq!(table.routes[0].value, "http://127.0.0.1:9001");
+    assert_eq!(connection.call(RequestBody::Routes).await, Ok(ReplyBody::Routes { table }));
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_without_a_gateway_says_so_when_asked_for_routes() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
+    let mut connection = server.welcome(Log::new()).await;
+    let problem = connection.call(RequestBody::Routes).await.unwrap_err();
+    assert_eq!(problem.code, ErrorCode::NotFound);
+    assert!(problem.detail.contains("[gateway]"), "{problem}");
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_stopping_agent_cancels_what_is_under_way_and_says_so() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    deployer.behave(Behaviour::BuildHangs);
+    let mut parts = parts(repos(), deployer);
+    parts.timing.farewell = std::time::Duration::from_secs(30);
+    let agent = start(&server, dir.path(), parts);
+    let mut connection = server.welcome(Log::new()).await;
+    let deployment = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_building(deployment).await;
+    let reading = connection.until_state(deployment, DeploymentState::Cancelled);
+    tokio::join!(agent.shutdown(), reading);
+    assert!(format!("{:?}", connection.log[&deployment]).contains("the agent is stopping"));
+    assert!(files_below(&dir.path().join("outbox")).is_empty() && files_below(&dir.path().join("work")).is_empty());
+}
+
+/// Repos whose git prints the password, as no adapter should.
+#[derive(Debug)]
+struct Leaky(MemoryRepos);
+
+#[async_trait]
+impl RepoSource for Leaky {
+    fn repos(&self) -> Vec<RepoSpec> {
+        self.0.repos()
+    }
+
+    async fn verify(
+        &self,
+        repo: Option<&RepoName>,
+        credentials: &Credentials,
+        cancel: &CancellationToken,
+    ) -> Result<(), RepoError> {
+        self.0.verify(repo, credentials, cancel).await
+    }
+
+    async fn branches(
+        &self,
+        repo: &RepoName,
+        credentials: Option<&Credentials>,
+        _cancel: &CancellationToken,
+    ) -> Result<Vec<Branch>, RepoError> {
+        let source = format!("401 for {credentials:?} {}", credentials.unwrap().expose_password()).into();
+        Err(RepoError::Git { repo: repo.clone(), source })
+    }
+
+    async fn prepare(
+        &self,
+        key: &InstanceKey,
+        branch: &BranchName,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        let password = credentials.unwrap().expose_password();
+        let encoded: String = url::form_urlencoded::byte_serialize(password.as_bytes()).collect();
+        for line in [format!("trying {password}"), format!("http://ada:{encoded}@git.example/"), TOKEN.into()] {
+            sink.accept(EventKind::note(Stage::Source, line)).await?;
+        }
+        self.0.prepare(key, branch, credentials, sink, cancel).await
+    }
+
+    async fn rewind(&self, key: &InstanceKey, previous: &Checkout) -> Result<(), RepoError> {
+        self.0.rewind(key, previous).await
+    }
+
+    async fn checkout(&self, key: &InstanceKey) -> Result<Option<Checkout>, RepoError> {
+        self.0.checkout(key).await
+    }
+
+    async fn committed_file(&self, key: &InstanceKey, path: &Path) -> Result<Option<Vec<u8>>, RepoError> {
+        self.0.committed_file(key, path).await
+    }
+
+    async fn discard(&self, key: &InstanceKey) -> Result<(), RepoError> {
+        self.0.discard(key).await
+    }
+}
+
+#[tokio::test]
+async fn a_password_reaches_no_file_no_event_and_no_answer() {
+    const PASSWORD: &str = "correct horse+battery/staple";
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let agent = start(&server, dir.path(), parts(Leaky(repos().accept("ada", PASSWORD)), MemoryDeployer::default()));
+    let mut connection = server.welcome(Log::new()).await;
+    connection.acks = false;
+    let deployment = connection.deploy_with(&quick("eredar"), "main", Some(credentials(PASSWORD))).await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+    let repo = "eredar".parse().unwrap();
+    let body = RequestBody::Branches { repo, credentials: Some(credentials(PASSWORD)), query: None, limit: 1 };
+    let problem = connection.call(body).await.unwrap_err();
+
+    let mut texts: Vec<_> = files_below(dir.path()).iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert!(texts.iter().any(|text| !text.is_empty()), "the events are on disk");
+    texts.push(format!("{problem:?} {:?}", connection.log).into_bytes());
+    for text in texts {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        for secret in [PASSWORD, "correct+horse%2Bbattery%2Fstaple", TOKEN] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    assert_eq!(format!("{:?}", connection.log).matches("•••").count(), 3);
+    agent.shutdown().await;
+}

@@ -1,0 +1,114 @@
+//! One deployment's log while somebody uses it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use sdp_core::{DeploymentId, protocol::EventBatch};
+use tokio::sync::{Mutex, watch};
+
+use super::{Appended, error::EventLogError, file::LogFile};
+
+/// What readers see: only what is durable.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    /// None while the log has no file, or nobody has looked.
+    pub(super) file: Option<LogFile>,
+    /// Nothing more will come.
+    pub(super) finished: bool,
+}
+
+impl View {
+    pub(super) fn last(&self) -> u64 {
+        self.file.as_ref().map_or(0, |file| file.last)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    id: DeploymentId,
+    path: PathBuf,
+    /// Whether the file was looked for since the last failure. Held by who writes.
+    opened: Arc<Mutex<bool>>,
+    view: watch::Sender<View>,
+}
+
+impl Log {
+    pub(super) fn new(id: DeploymentId, path: PathBuf, finished: bool) -> Self {
+        let view = watch::Sender::new(View { file: None, finished });
+        Self { id, path, opened: Arc::default(), view }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    pub(super) fn finish(&self) {
+        self.view.send_if_modified(|view| !std::mem::replace(&mut view.finished, true));
+    }
+
+    /// What is durable now, once the file was looked for.
+    pub(super) async fn view(self: &Arc<Self>) -> Result<View, EventLogError> {
+        // A published file is durable whatever an append under way does: no need to wait for it.
+        let view = self.view.borrow().clone();
+        if view.file.is_some() {
+            return Ok(view);
+        }
+        let mut opened = Arc::clone(&self.opened).lock_owned().await;
+        let log = Arc::clone(self);
+        // The guard goes along, so that giving up on this future does not let a second one in.
+        blocking(move || {
+            log.open(&mut opened)?;
+            Ok(log.view.borrow().clone())
+        })
+        .await
+    }
+
+    /// See [`super::EventLogs::append`].
+    pub(super) async fn append(self: &Arc<Self>, batch: EventBatch) -> Result<Appended, EventLogError> {
+        let mut opened = Arc::clone(&self.opened).lock_owned().await;
+        let log = Arc::clone(self);
+        blocking(move || {
+            let mut new = batch.events()?;
+            log.open(&mut opened)?;
+            let file = log.view.borrow().file.clone();
+            let last = file.as_ref().map_or(0, |file| file.last);
+            if batch.first() > last + 1 {
+                return Err(EventLogError::Gap { deployment: log.id, expected: last + 1 });
+            }
+            new.retain(|event| event.seq > last);
+            if new.is_empty() {
+                return Ok(Appended { last, new });
+            }
+            let mut file = match file {
+                Some(file) => file,
+                None => LogFile::create(&log.path)?,
+            };
+            if let Err(error) = file.append(&batch.lines_after(last), batch.last()) {
+                *opened = false;
+                return Err(error);
+            }
+            let last = file.last;
+            log.view.send_modify(|view| view.file = Some(file));
+            Ok(Appended { last, new })
+        })
+        .await
+    }
+
+    fn open(&self, opened: &mut bool) -> Result<(), EventLogError> {
+        if !*opened {
+            let file = LogFile::open(&self.path)?;
+            self.view.send_modify(|view| view.file = file);
+            *opened = true;
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EventLogError> + Send + 'static,
+) -> Result<T, EventLogError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(EventLogError::ShuttingDown),
+    }
+}

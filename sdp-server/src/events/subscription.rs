@@ -1,0 +1,58 @@
+//! A reader that follows one log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{
+    error::EventLogError,
+    log::{Log, View, blocking},
+};
+
+/// The most bytes that one [`Subscription::next`] gives, unless a single line is longer.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A position in one deployment's log. It costs the same however far behind it is.
+#[derive(Debug)]
+pub struct Subscription {
+    log: Arc<Log>,
+    view: watch::Receiver<View>,
+    from: u64,
+    /// The byte to read next, once the line of `from` was found.
+    at: Option<u64>,
+}
+
+impl Subscription {
+    pub(super) fn new(log: Arc<Log>, from: u64) -> Self {
+        Self { view: log.watch(), log, from: from.max(1), at: None }
+    }
+
+    /// The next whole lines, as they stand in the log: at most 256 KiB, or one line that is longer.
+    /// None when the log is finished and was read to its end. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`EventLogError`] when the file cannot be read; another call tries again.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, EventLogError> {
+        self.log.view().await?;
+        loop {
+            let view = self.view.borrow_and_update().clone();
+            if let Some(file) = view.file.as_ref().filter(|file| file.last >= self.from) {
+                let (known, from) = (self.at, self.from);
+                if known.is_none_or(|at| at < file.len) {
+                    let file = file.clone();
+                    let (at, lines) = blocking(move || {
+                        let at = known.map_or_else(|| file.offset_of(from), Ok)?;
+                        Ok((at, file.lines_from(at, CHUNK_BYTES)?))
+                    })
+                    .await?;
+                    self.at = Some(at + lines.len() as u64);
+                    return Ok(Some(lines));
+                }
+            }
+            if view.finished || self.view.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}

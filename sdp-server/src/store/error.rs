@@ -1,0 +1,106 @@
+//! What can go wrong with the database.
+
+use std::{path::PathBuf, sync::Arc};
+
+use sdp_core::{DeploymentId, DeploymentState, ErrorCode, Problem, problem};
+
+/// Why the database did not do what was asked. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It exists already.
+    #[error("{what} {name:?} exists already")]
+    Exists {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// There is no such deployment.
+    #[error("there is no deployment {0}")]
+    NoDeployment(DeploymentId),
+    /// A change of state that [`DeploymentState::can_become`] forbids.
+    #[error("deployment {id} is {from} and cannot become {to}")]
+    Illegal {
+        /// Which deployment.
+        id: DeploymentId,
+        /// Its state.
+        from: DeploymentState,
+        /// The state asked for.
+        to: DeploymentState,
+    },
+    /// The database was written by a newer version.
+    #[error("the database {} was written by a newer version of sdp-server: start that version, or restore a backup made before the upgrade", .0.display())]
+    Newer(PathBuf),
+    /// The file is no SQLite database, or a damaged one.
+    #[error("the database {} is damaged ({reason}): restore it from a backup", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        reason: String,
+    },
+    /// The file cannot be opened.
+    #[error("failed to open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: Arc<rusqlite::Error>,
+    },
+    /// The schema cannot be brought up to date.
+    #[error("failed to upgrade the database {}", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: Arc<rusqlite_migration::Error>,
+    },
+    /// A statement failed: the disk is full, or the like.
+    #[error("the database failed")]
+    Sqlite(#[source] Arc<rusqlite::Error>),
+    /// A row holds what this version cannot read.
+    #[error("the database holds a value that cannot be read, in column {column}: {reason}")]
+    Unreadable {
+        /// The column.
+        column: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server is shutting down.
+    #[error("the database is closed: the server is shutting down")]
+    Closed,
+}
+
+impl StoreError {
+    /// The machine-readable cause.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Exists { .. } | Self::Illegal { .. } => ErrorCode::Conflict,
+            Self::NoDeployment(_) => ErrorCode::NotFound,
+            _ => ErrorCode::Internal,
+        }
+    }
+}
+
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
+        Self::new(error.code(), problem::chain(error))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(Arc::new(error))
+    }
+}
+
+/// Whether an insert failed because the key is taken.
+pub(super) fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        matches!(
+            error.extended_code,
+            rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE
+        )
+    })
+}

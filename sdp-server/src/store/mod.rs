@@ -1,0 +1,80 @@
+//! The control plane's metadata, in one SQLite database. One file per aggregate; there is no SQL
+//! outside this module.
+//!
+//! - What a write answered survives a crash and a power loss (WAL, `synchronous=FULL`).
+//! - One thread writes; what waits is committed together. Reads go through a few connections of
+//!   their own and see every write that was answered before.
+//! - Migrations go forward only. A database of a newer version is refused.
+
+mod agents;
+mod deployments;
+mod error;
+mod fold;
+mod readers;
+mod sandboxes;
+#[cfg(test)]
+mod tests;
+mod values;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use rusqlite::{Connection, ErrorCode as SqliteCode};
+use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
+
+pub use self::error::StoreError;
+use self::{readers::Readers, writer::Writer};
+
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("migrations/0001_initial.sql"))];
+
+/// The database. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it when it is absent, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`], [`StoreError::Corrupt`], [`StoreError::Open`], [`StoreError::Migrate`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path).map_err(|error| open_error(path, error))?;
+        prepare(&connection).map_err(|error| open_error(path, error))?;
+        let damage: String = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| open_error(path, error))?;
+        if damage != "ok" {
+            return Err(StoreError::Corrupt { path: path.into(), reason: damage });
+        }
+        migrations().to_latest(&mut connection).map_err(|error| match error {
+            rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+                StoreError::Newer(path.into())
+            }
+            source => StoreError::Migrate { path: path.into(), source: Arc::new(source) },
+        })?;
+        let readers = Readers::open(path)?;
+        Ok(Self { writer: Writer::start(connection), readers })
+    }
+}
+
+fn migrations() -> Migrations<'static> {
+    Migrations::from_slice(MIGRATIONS)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+fn open_error(path: &Path, error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(SqliteCode::NotADatabase | SqliteCode::DatabaseCorrupt) => {
+            StoreError::Corrupt { path: path.into(), reason: error.to_string() }
+        }
+        _ => StoreError::Open { path: path.into(), source: Arc::new(error) },
+    }
+}

@@ -1,0 +1,84 @@
+//! The one thread that writes. What waits is committed together, so that many writers share one
+//! sync of the disk; each has its own savepoint, so that a failing one undoes only itself.
+
+use std::{sync::mpsc, thread};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::error::StoreError;
+
+/// The most writes in one transaction.
+const BATCH: usize = 256;
+
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Gives the answer to send after the commit, and whether its changes are to be kept. Without a
+/// connection it changes nothing.
+type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> (Reply, bool) + Send>;
+
+/// Clones share the thread, which ends after the last one is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Self {
+        let (jobs, queue) = mpsc::channel();
+        thread::spawn(move || {
+            while let Ok(first) = queue.recv() {
+                let batch = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();
+                commit(&connection, batch);
+            }
+        });
+        Self { jobs }
+    }
+
+    /// Runs `work` in a transaction and answers once it is durable. Giving up on the future does
+    /// not undo the write.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = connection.and_then(work);
+            let keep = result.is_ok();
+            let reply: Reply = Box::new(move |committed| {
+                // Nobody may be waiting any more.
+                let _ = answer.send(result.and_then(|value| committed.map(|()| value)));
+            });
+            (reply, keep)
+        });
+        self.jobs.send(job).map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+fn commit(connection: &Connection, batch: Vec<Job>) {
+    let mut replies = Vec::with_capacity(batch.len());
+    let mut outcome = connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
+    for job in batch {
+        if outcome.is_ok() {
+            outcome = connection.execute_batch("SAVEPOINT job").map_err(StoreError::from);
+        }
+        // Without a transaction a job must not run: its statements would commit one by one.
+        let (reply, keep) = job(outcome.clone().map(|()| connection));
+        replies.push(reply);
+        if outcome.is_err() {
+            continue;
+        }
+        let end = if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+        // On a full disk and the like SQLite rolls the whole transaction back by itself.
+        outcome = connection.execute_batch(end).map_err(StoreError::from);
+    }
+    let outcome = outcome.and_then(|()| connection.execute_batch("COMMIT").map_err(StoreError::from));
+    if outcome.is_err() && !connection.is_autocommit() {
+        if let Err(error) = connection.execute_batch("ROLLBACK") {
+            tracing::error!(%error, "a failed transaction could not be rolled back");
+        }
+    }
+    for reply in replies {
+        reply(outcome.clone());
+    }
+}

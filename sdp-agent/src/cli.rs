@@ -88,7 +88,8 @@ impl Cli {
     pub fn load(&self) -> Result<AgentConfig, ConfigError> {
         let text = std::fs::read_to_string(&self.config)
             .map_err(|source| ConfigError::Read { path: self.config.clone(), source })?;
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let env =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         AgentConfig::load(Layers::new().file(&self.config, text), env.collect(), &self.set)
     }
 

@@ -96,7 +96,7 @@ impl TryFrom<String> for PortRange {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split_once('-').and_then(|(first, last)| Some((first.trim(), last.trim())));
+        let parts = text.split_once('-').map(|(first, last)| (first.trim(), last.trim()));
         let range = parts.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
         match range {
             Some((first, last)) if 0 < first && first <= last => Ok(Self(first..=last)),
@@ -162,8 +162,11 @@ impl AgentConfig {
             return Err(invalid("server", "must not hold credentials: the token is what admits an agent"));
         }
         if self.token.is_none() && self.token_file.is_none() {
-            let reason = format!("is missing: name the file with the token that `sdp-server agent add {}` \
-                prints, or set {TOKEN_ENV}", self.name);
+            let reason = format!(
+                "is missing: name the file with the token that `sdp-server agent add {}` \
+                prints, or set {TOKEN_ENV}",
+                self.name
+            );
             return Err(invalid("token_file", reason));
         }
         if Url::parse(&format!("http://{}:1/", self.advertise)).map(|url| url.path() != "/").unwrap_or(true) {
@@ -194,11 +197,13 @@ impl AgentConfig {
             }
             if repo.recipe == RecipeKind::Command {
                 if repo.run.as_ref().is_none_or(Vec::is_empty) {
-                    let reason = format!("is missing: `{}` has the recipe `command`, which runs what it is told", repo.name);
+                    let reason =
+                        format!("is missing: `{}` has the recipe `command`, which runs what it is told", repo.name);
                     return Err(invalid(format!("repo[{at}].run"), reason));
                 }
                 if repo.image.is_none() && self.deployer.kind == DeployerKind::Docker {
-                    let reason = format!("is missing: `{}` has the recipe `command`, which has no default image", repo.name);
+                    let reason =
+                        format!("is missing: `{}` has the recipe `command`, which has no default image", repo.name);
                     return Err(invalid(format!("repo[{at}].image"), reason));
                 }
             }
@@ -239,7 +244,8 @@ impl AgentConfig {
 /// The secret that the file at `path` holds, without its line end.
 pub(crate) fn read_secret(key: &str, path: &std::path::Path) -> Result<SecretString, ConfigError> {
     let text = std::fs::read_to_string(path).map(zeroizing);
-    let secret = text.map_err(|error| invalid(key, format!("names {}, which cannot be read: {error}", path.display())))?;
+    let secret =
+        text.map_err(|error| invalid(key, format!("names {}, which cannot be read: {error}", path.display())))?;
     if secrecy::ExposeSecret::expose_secret(&secret).is_empty() {
         return Err(invalid(key, format!("names {}, which is empty", path.display())));
     }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use sdp_core::{
-    Deployer, GatewayInfo, InstanceKey, Inventory, RepoInfo, RepoName, RepoSource, problem::chain,
-};
+use sdp_core::{Deployer, GatewayInfo, InstanceKey, Inventory, RepoInfo, RepoName, RepoSource, problem::chain};
 
 /// Takes inventory.
 #[derive(Debug, Clone)]

@@ -92,13 +92,14 @@ pub(crate) async fn run(parts: Arc<LinkParts>, state: watch::Sender<LinkState>, 
     let mut backoff = Backoff::new(&parts.timing);
     loop {
         state.send_replace(LinkState::Connecting);
-        let session = async {
-            let connection = dialler.dial().await.map_err(|error| End::Lost(chain(&error)))?;
-            Session { parts: &parts, state: &state, stop: &stop, tasks: &tasks }.run(connection).await
+        let dialled = tokio::select! {
+            dialled = dialler.dial() => dialled,
+            () = stop.cancelled() => break,
         };
-        let end = tokio::select! {
-            end = session => end.err().unwrap_or(End::Stopped),
-            () = stop.cancelled(), if !matches!(*state.borrow(), LinkState::Connected { .. }) => End::Stopped,
+        let session = Session { parts: &parts, state: &state, stop: &stop, tasks: &tasks };
+        let end = match dialled {
+            Ok(connection) => session.run(connection).await,
+            Err(error) => End::Lost(chain(&error)),
         };
         let was_connected = matches!(*state.borrow(), LinkState::Connected { .. });
         if was_connected {
@@ -124,7 +125,9 @@ pub(crate) async fn run(parts: Arc<LinkParts>, state: watch::Sender<LinkState>, 
         }
     }
     tasks.close();
-    tasks.wait().await;
+    if tokio::time::timeout(parts.timing.farewell, tasks.wait()).await.is_err() {
+        tracing::warn!(requests = tasks.len(), "stopped before every request was done");
+    }
     state.send_replace(LinkState::Away { reason: "the agent has stopped".into() });
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sdp_core::{Credentials, EventKind, EventSink, Problem, SinkError};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 /// What stands in a secret's place.
 pub const MASK: &str = "•••";
@@ -39,7 +40,8 @@ impl Redactor {
     /// Masks the password of `credentials`, and the two together as basic authentication sends them.
     pub fn credentials(self, credentials: &Credentials) -> Self {
         let (user, password) = (credentials.username().as_str(), credentials.expose_password());
-        let basic = STANDARD.encode(format!("{user}:{password}"));
+        let pair = Zeroizing::new(format!("{user}:{password}"));
+        let basic = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
         self.secret(password).form(&basic)
     }
 
@@ -47,23 +49,27 @@ impl Redactor {
     pub fn secret(mut self, secret: &str) -> Self {
         // Output comes line by line, so that a secret of several lines is never seen whole.
         for line in secret.lines() {
-            let escaped = serde_json::to_string(line).unwrap_or_default();
-            let query: String = url::form_urlencoded::byte_serialize(line.as_bytes()).collect();
+            let escaped = Zeroizing::new(serde_json::to_string(line).unwrap_or_default());
+            let query: Zeroizing<String> =
+                Zeroizing::new(url::form_urlencoded::byte_serialize(line.as_bytes()).collect());
+            let base64 = Zeroizing::new(STANDARD.encode(line));
             self = self
                 .form(line)
                 .form(escaped.trim_matches('"'))
                 .form(&percent_encoded(line, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)))
                 .form(&percent_encoded(line, |byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)))
-                .form(&percent_encoded(line, |byte| byte.is_ascii_graphic() && !br#"/:;=@[\]^|?#{}<>"`"#.contains(&byte)))
+                .form(&percent_encoded(line, |byte| {
+                    byte.is_ascii_graphic() && !br#"/:;=@[\]^|?#{}<>"`"#.contains(&byte)
+                }))
                 .form(&query)
-                .form(&STANDARD.encode(line));
+                .form(&base64);
         }
         self
     }
 
     fn form(mut self, form: &str) -> Self {
         let lower = lower_case_escapes(form);
-        for form in [form, &lower] {
+        for form in [form, lower.as_str()] {
             if form.len() >= SHORTEST && !self.needles.iter().any(|needle| needle.expose_secret() == form) {
                 self.needles.push(form.into());
             }
@@ -133,9 +139,10 @@ impl<S: EventSink> EventSink for RedactingSink<S> {
     }
 }
 
-fn percent_encoded(text: &str, keep: impl Fn(u8) -> bool) -> String {
+fn percent_encoded(text: &str, keep: impl Fn(u8) -> bool) -> Zeroizing<String> {
     use fmt::Write;
-    text.bytes().fold(String::with_capacity(text.len() * 3), |mut encoded, byte| {
+    let empty = Zeroizing::new(String::with_capacity(text.len() * 3));
+    text.bytes().fold(empty, |mut encoded, byte| {
         if keep(byte) {
             encoded.push(char::from(byte));
         } else {
@@ -146,15 +153,14 @@ fn percent_encoded(text: &str, keep: impl Fn(u8) -> bool) -> String {
 }
 
 /// `%2F` as `%2f`, which some programs write.
-fn lower_case_escapes(text: &str) -> String {
+fn lower_case_escapes(text: &str) -> Zeroizing<String> {
     let mut escaped = 0;
-    text.chars()
-        .map(|c| {
-            let digit = escaped > 0;
-            escaped = if c == '%' { 2 } else { escaped - i32::from(digit) };
-            if digit { c.to_ascii_lowercase() } else { c }
-        })
-        .collect()
+    let chars = text.chars().map(|c| {
+        let digit = escaped > 0;
+        escaped = if c == '%' { 2 } else { escaped - i32::from(digit) };
+        if digit { c.to_ascii_lowercase() } else { c }
+    });
+    Zeroizing::new(chars.collect())
 }
 
 #[cfg(test)]

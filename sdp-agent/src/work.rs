@@ -123,9 +123,8 @@ impl Work {
         if inner.stopping.is_cancelled() {
             return Err(Problem::new(ErrorCode::AgentAway, "the agent is stopping; try again when it is back"));
         }
-        let storage = |error: &dyn std::error::Error| {
-            Problem::new(ErrorCode::EventsUnavailable, sdp_core::problem::chain(error))
-        };
+        let storage =
+            |error: &dyn std::error::Error| Problem::new(ErrorCode::EventsUnavailable, sdp_core::problem::chain(error));
         inner.journal.begin(&request).map_err(|error| storage(&error))?;
         let sink = inner.parts.outbox.sink(deployment).map_err(|error| {
             inner.journal.end(deployment);
@@ -162,7 +161,8 @@ impl Work {
     pub(crate) fn cancel(&self, deployment: DeploymentId) -> Result<(), Problem> {
         let table = self.inner.table();
         let known = table.known.get(&deployment).ok_or_else(|| {
-            Problem::new(ErrorCode::NotFound, format!("this agent knows no deployment {deployment}")).field("deployment")
+            Problem::new(ErrorCode::NotFound, format!("this agent knows no deployment {deployment}"))
+                .field("deployment")
         })?;
         known.cancel.cancel();
         Ok(())
@@ -285,7 +285,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(self, turn: Arc<tokio::sync::Mutex<()>>) {
+    async fn run(mut self, turn: Arc<tokio::sync::Mutex<()>>) {
         let (deployment, key) = (self.request.deployment, self.request.key.clone());
         let turn = tokio::select! {
             biased;
@@ -295,10 +295,10 @@ impl Attempt {
         };
         let still_wanted = self.inner.table().leave(&key, deployment);
         let turn = if still_wanted { turn } else { Err(DeploymentState::Superseded) };
-        let inner = Arc::clone(&self.inner);
+        let (inner, credentials) = (Arc::clone(&self.inner), self.credentials.take());
         let state = match turn {
             Ok(turn) => {
-                let state = self.deploy().await;
+                let state = self.deploy(credentials).await;
                 drop(turn);
                 state
             }
@@ -313,20 +313,21 @@ impl Attempt {
         inner.tell_gateway(&key.repo);
     }
 
-    async fn deploy(&self) -> DeploymentState {
+    async fn deploy(&self, credentials: Option<Credentials>) -> DeploymentState {
         let DeployRequest { deployment, key, branch, .. } = &self.request;
         tracing::info!(%deployment, %key, %branch, "deployment begins");
         // One that cannot be read is nothing to go back to.
         let previous = self.inner.parts.source.checkout(key).await.unwrap_or_default();
         self.inner.journal.turn_came(&self.request, previous);
         let pipeline = &self.inner.parts.pipeline;
-        let run = pipeline.run(&self.request, self.credentials.clone(), &*self.sink, &self.cancel);
+        let run = pipeline.run(&self.request, credentials, &*self.sink, &self.cancel);
         match AssertUnwindSafe(run).catch_unwind().await {
             Ok(finished) => finished.state,
             Err(_) => {
                 let progress = self.inner.parts.outbox.progress(*deployment);
                 let reason = "the agent failed inside this deployment; its log says more";
-                for event in progress.into_iter().flat_map(|at| recovery::failed(at, ErrorCode::Internal, reason, None)) {
+                for event in progress.into_iter().flat_map(|at| recovery::failed(at, ErrorCode::Internal, reason, None))
+                {
                     self.tell(event).await;
                 }
                 DeploymentState::Failed

@@ -51,13 +51,29 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    pub(super) async fn run(&self, connection: (FrameSender, FrameReceiver)) -> Result<(), End> {
+    /// Serves the connection to its end.
+    pub(super) async fn run(&self, connection: (FrameSender, FrameReceiver)) -> End {
+        tokio::select! {
+            end = self.serve(connection) => end.err().unwrap_or_else(|| End::Lost("it came to an end".into())),
+            // The writer ends it in good order, if the server still reads.
+            () = async {
+                self.stop.cancelled().await;
+                tokio::time::sleep(self.parts.timing.farewell).await;
+            } => End::Stopped,
+        }
+    }
+
+    async fn serve(&self, connection: (FrameSender, FrameReceiver)) -> Result<(), End> {
         let (mut sender, mut receiver) = connection;
         let mut gateway_changes = self.parts.work.gateway_changes();
         let inventory = self.parts.inventories.now().await;
         let limit = self.parts.timing.connect;
-        let welcome = timeout(limit, self.greet(&mut sender, &mut receiver, inventory.clone())).await;
-        let welcome = welcome.map_err(|_| End::Lost(format!("the server did not answer the hello within {limit:?}")))??;
+        let welcome = tokio::select! {
+            welcome = timeout(limit, self.greet(&mut sender, &mut receiver, inventory.clone())) => welcome,
+            () = self.stop.cancelled() => return Err(End::Stopped),
+        };
+        let welcome =
+            welcome.map_err(|_| End::Lost(format!("the server did not answer the hello within {limit:?}")))??;
         let acked = self.resume(&welcome);
         tracing::info!(server = %self.parts.server, version = welcome.server, "connected");
         self.state.send_replace(LinkState::Connected { server: welcome.server });
@@ -94,7 +110,8 @@ impl Session<'_> {
                     Ok(welcome)
                 }
                 Ok(ServerFrame::Welcome(welcome)) => {
-                    let sentence = format!("the server wants protocol {}; this agent speaks {VERSION}", welcome.protocol);
+                    let sentence =
+                        format!("the server wants protocol {}; this agent speaks {VERSION}", welcome.protocol);
                     Err(End::Refused(Problem::new(ErrorCode::Unsupported, sentence)))
                 }
                 Ok(ServerFrame::Refused(problem)) => Err(End::Refused(problem)),
@@ -221,7 +238,8 @@ fn unreadable(message: &WireMessage, error: &str) -> AgentFrame {
     match message {
         WireMessage::Text(text) if kind == "request" => match serde_json::from_str::<Numbered>(text) {
             Ok(Numbered { id }) => {
-                let problem = Problem::new(ErrorCode::BadRequest, format!("the agent could not read the request: {error}"));
+                let problem =
+                    Problem::new(ErrorCode::BadRequest, format!("the agent could not read the request: {error}"));
                 AgentFrame::Reply(Reply { id, outcome: Outcome::Problem(problem) })
             }
             Err(_) => AgentFrame::Unsupported { frame: kind },

@@ -200,7 +200,7 @@ impl Log {
                 let start = ends.by_ref().take(skip).inspect(|_| skipped += 1).last();
                 (start.unwrap_or(0), skipped)
             };
-            let stop = ends.last().unwrap_or(start);
+            let stop = ends.next_back().unwrap_or(start);
             if stop == start {
                 if start == 0 {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than a batch"));

@@ -39,8 +39,14 @@ impl Journal {
         let mut left = Vec::new();
         for entry in fs::read_dir(&dir).map_err(failed("read"))? {
             let path = entry.map_err(failed("read"))?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => {}
+                // A crash came before it was whole.
+                Some("new") => {
+                    fs::remove_file(&path).map_err(failed("clean up"))?;
+                    continue;
+                }
+                _ => continue,
             }
             let text = fs::read(&path).map_err(failed("read"))?;
             match serde_json::from_slice::<Record>(&text) {

@@ -1,9 +1,8 @@
 //! The agent against a scripted control plane: events, reconnects, refusals, nonsense.
 
-
-
 use std::time::Duration;
 
+use crate::support::*;
 use sdp_agent::LinkState;
 use sdp_core::{
     DeploymentState, ErrorCode, Problem,
@@ -11,7 +10,6 @@ use sdp_core::{
     testing::{Behaviour, MemoryDeployer, MemoryRepos},
 };
 use secrecy::ExposeSecret;
-use crate::support::*;
 use tokio_tungstenite::tungstenite::Message;
 
 fn repos() -> MemoryRepos {

@@ -1,5 +1,7 @@
 //! The whole agent on doubles, against a scripted control plane.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 mod link;
 mod recovery;
 mod support;

@@ -1,14 +1,14 @@
 //! An agent that is killed, and the one that comes after it.
 
-
-
 use std::sync::Arc;
 
-use sdp_core::{
-    Deployer, DeploymentState, ErrorCode, Replacement, RepoSource, Stage,
-    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
-};
 use crate::support::*;
+use sdp_agent::Outbox;
+use sdp_core::{
+    Artifact, DeployJob, Deployer, DeploymentId, DeploymentState, ErrorCode, EventKind, EventSink, HostPort,
+    Replacement, RepoSource, Stage, StageStatus,
+    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes, MemorySink},
+};
 
 fn repos() -> MemoryRepos {
     let spec = serde_json::json!({
@@ -81,16 +81,16 @@ async fn a_parked_instance_that_nobody_stands_in_for_serves_again() {
     agent.shutdown().await;
 
     // As after a kill between parking it and making the next one.
-    let job = sdp_core::DeployJob {
-        deployment: sdp_core::DeploymentId::new(),
+    let job = DeployJob {
+        deployment: DeploymentId::new(),
         key: running.key.clone(),
         repo: repos.repos().remove(0),
         checkout: repos.checkout(&running.key).await.unwrap().unwrap(),
         host_port: running.host_port,
         env: Default::default(),
     };
-    let artifact = sdp_core::Artifact { path: None, reused: false };
-    let sink = sdp_core::testing::MemorySink::default();
+    let artifact = Artifact { path: None, reused: false };
+    let sink = MemorySink::default();
     let Replacement { current, previous } = deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
     assert!(previous.unwrap().parked);
     deployer.revert(&Replacement { current, previous: None }).await.unwrap();
@@ -124,5 +124,42 @@ async fn a_gateway_killed_in_the_middle_gets_its_overrides_again() {
     let mut connection = server.welcome(log).await;
     connection.until_state(bad, DeploymentState::Failed).await;
     assert!(routes.reloads() > reloads);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_killed_after_its_last_stage_is_ended_as_running() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let (repos, deployer) = (repos(), MemoryDeployer::default());
+    let (deployment, key) = (DeploymentId::new(), quick("eredar"));
+    let sink = MemorySink::default();
+    let checkout = repos.prepare(&key, &"main".parse().unwrap(), None, &sink, &Default::default()).await.unwrap();
+    let job = DeployJob {
+        deployment,
+        key,
+        repo: repos.repos().remove(0),
+        checkout,
+        host_port: HostPort::new(20_000).unwrap(),
+        env: Default::default(),
+    };
+    let artifact = Artifact { path: None, reused: false };
+    deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
+    let events = outbox.sink(deployment).unwrap();
+    for state in [DeploymentState::Queued, DeploymentState::Routes] {
+        events.accept(EventKind::state(state)).await.unwrap();
+    }
+    for status in [StageStatus::Started, StageStatus::Skipped] {
+        events.accept(EventKind::Stage { stage: Stage::Routes, status }).await.unwrap();
+    }
+    drop((events, outbox));
+    let record = serde_json::json!({ "deployment": deployment, "key": job.key, "branch": "main" });
+    std::fs::create_dir(dir.path().join("work")).unwrap();
+    std::fs::write(dir.path().join("work").join(format!("{deployment}.json")), record.to_string()).unwrap();
+
+    let agent = start(&server, dir.path(), parts(repos, deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+    assert_eq!(deployer.answering().len(), 1);
     agent.shutdown().await;
 }

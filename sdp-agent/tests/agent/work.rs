@@ -1,9 +1,8 @@
 //! What the agent does with deployments and instances, asked over the link.
 
-
-
 use std::{path::Path, sync::Arc};
 
+use crate::support::*;
 use async_trait::async_trait;
 use sdp_core::{
     Branch, BranchName, Checkout, Credentials, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
@@ -11,7 +10,6 @@ use sdp_core::{
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
 };
-use crate::support::*;
 use tokio_util::sync::CancellationToken;
 
 fn repos() -> MemoryRepos {

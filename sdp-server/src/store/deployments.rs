@@ -79,6 +79,7 @@ impl Store {
         self.readers
             .read(move |connection| {
                 let query = "SELECT * FROM deployments
+                    -- The second condition makes the index of live ones usable.
                     WHERE state = 'running' AND state IN ('running', 'stopped') AND repo = :repo
                         AND sandbox IS :sandbox AND (:agent IS NULL OR agent = :agent)
                     ORDER BY id DESC LIMIT 1";

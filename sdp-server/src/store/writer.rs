@@ -73,10 +73,11 @@ fn commit(connection: &Connection, batch: Vec<Job>) {
         outcome = connection.execute_batch(end).map_err(StoreError::from);
     }
     let outcome = outcome.and_then(|()| connection.execute_batch("COMMIT").map_err(StoreError::from));
-    if outcome.is_err() && !connection.is_autocommit() {
-        if let Err(error) = connection.execute_batch("ROLLBACK") {
-            tracing::error!(%error, "a failed transaction could not be rolled back");
-        }
+    if outcome.is_err()
+        && !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::error!(%error, "a failed transaction could not be rolled back");
     }
     for reply in replies {
         reply(outcome.clone());

@@ -175,6 +175,24 @@ async fn read_and_tail_give_whole_lines_within_their_limits() {
     }
 }
 
+#[test]
+fn a_tail_keeps_to_its_limit_in_bytes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("log");
+    let all = lines(1..200);
+    fs::write(&path, &all).unwrap();
+    let file = file::LogFile::open(&path).unwrap().unwrap();
+    for limit in (1..all.len() + 100).step_by(97) {
+        let tail = file.tail(usize::MAX, limit).unwrap();
+        let begin = all.len() - tail.len();
+        assert!(all.ends_with(&tail) && (begin == 0 || all[begin - 1] == b'\n'), "whole lines");
+        let count = tail.iter().filter(|byte| **byte == b'\n').count();
+        assert!(tail.len() <= limit || count == 1, "{limit}: {}", tail.len());
+        let one_more = lines(200 - (count as u64 + 1).min(199)..200);
+        assert!(begin == 0 || one_more.len() > limit, "{limit}: as much as fits");
+    }
+}
+
 #[tokio::test]
 async fn what_a_crash_left_half_written_is_cut_off_and_sent_again() {
     let mut zeros = lines(1..5).to_vec();

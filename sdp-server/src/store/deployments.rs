@@ -79,8 +79,7 @@ impl Store {
         self.readers
             .read(move |connection| {
                 let query = "SELECT * FROM deployments
-                    -- The second condition makes the index of live ones usable.
-                    WHERE state = 'running' AND state IN ('running', 'stopped') AND repo = :repo
+                    WHERE state = 'running' AND repo = :repo
                         AND sandbox IS :sandbox AND (:agent IS NULL OR agent = :agent)
                     ORDER BY id DESC LIMIT 1";
                 let sandbox = key.sandbox.as_ref().map(AsRef::<str>::as_ref);
@@ -247,9 +246,9 @@ fn fold_all(connection: &Connection, id: DeploymentId, events: &[Event]) -> Resu
 
 /// Marks what ran before `newer` under its key on its agent.
 fn supersede(connection: &Connection, newer: &Deployment) -> Result<Vec<Deployment>, StoreError> {
-    let query = "SELECT * FROM deployments
-        WHERE state IN ('running', 'stopped') AND repo = :repo AND sandbox IS :sandbox AND agent = :agent AND id <> :id
-        ORDER BY id";
+    // Sorted after: for the order SQLite would walk the repo's whole history.
+    let query = "SELECT * FROM deployments WHERE state IN ('running', 'stopped')
+        AND repo = :repo AND sandbox IS :sandbox AND agent = :agent AND id <> :id";
     let mut older = select(
         connection,
         query,
@@ -260,6 +259,7 @@ fn supersede(connection: &Connection, newer: &Deployment) -> Result<Vec<Deployme
             ":id": newer.id.to_string(),
         },
     )?;
+    older.sort_by_key(|deployment| deployment.id);
     for deployment in &mut older {
         deployment.state = DeploymentState::Superseded;
         update(connection, deployment)?;

@@ -1,1 +1,14 @@
+#![doc = include_str!("../README.md")]
 
+mod apache;
+mod build;
+mod config;
+mod docker;
+mod docker_deployer;
+mod probe;
+mod process;
+mod process_deployer;
+
+pub use config::{DockerConfig, ProcessConfig};
+pub use docker_deployer::DockerDeployer;
+pub use process_deployer::ProcessDeployer;

@@ -1,0 +1,50 @@
+//! What the deployers are made from.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// How a [`DockerDeployer`](crate::DockerDeployer) uses the engine.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// Marks the containers of this deployer: two agents on one engine leave each other's alone.
+    pub owner: String,
+    /// The engine's socket. Default `/var/run/docker.sock`.
+    pub socket: PathBuf,
+    /// The address that host ports are published on. Default 127.0.0.1.
+    pub publish: IpAddr,
+    /// How long a program may take to end after SIGTERM. Default 10 s.
+    pub stop_timeout: Duration,
+}
+
+impl DockerConfig {
+    /// The defaults, for containers marked with `owner`.
+    pub fn new(owner: impl Into<String>) -> Self {
+        Self {
+            owner: owner.into(),
+            socket: "/var/run/docker.sock".into(),
+            publish: Ipv4Addr::LOCALHOST.into(),
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a [`ProcessDeployer`](crate::ProcessDeployer) runs programs.
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    /// Where its journal and the programs' output are kept.
+    pub dir: PathBuf,
+    /// The address that programs are told to listen on, and are probed at. Default 127.0.0.1.
+    pub publish: IpAddr,
+    /// How long a program may take to end after SIGTERM. Default 5 s.
+    pub stop_timeout: Duration,
+}
+
+impl ProcessConfig {
+    /// The defaults, with its files in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), publish: Ipv4Addr::LOCALHOST.into(), stop_timeout: Duration::from_secs(5) }
+    }
+}

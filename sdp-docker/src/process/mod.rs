@@ -1,0 +1,5 @@
+//! The parts of the process deployer, one subject each.
+
+pub(crate) mod journal;
+pub(crate) mod php;
+pub(crate) mod system;

@@ -1,0 +1,440 @@
+//! The adapter for machines without Docker: [`Deployer`] on host processes.
+
+use std::{
+    collections::HashMap,
+    io::{self, SeekFrom},
+    net::{SocketAddr, TcpListener},
+    os::unix::process::ExitStatusExt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use sdp_core::{
+    Artifact, DeployError, DeployJob, Deployer, EventKind, EventSink, HealthProbe, Instance, InstanceKey,
+    InstanceState, InstanceStats, LogLine, LogLines, LogOptions, LogStream, Probe, RecipeKind, Replacement, Stage,
+};
+use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    build,
+    config::ProcessConfig,
+    probe,
+    process::{
+        journal::{Journal, Record},
+        php, system,
+    },
+};
+
+/// How often a followed log is looked at.
+const FOLLOW_POLL: Duration = Duration::from_millis(200);
+/// How long processor use is measured over.
+const STATS_WINDOW: Duration = Duration::from_millis(500);
+/// Clock ticks in a second: fixed on Linux for every architecture that Rust's std runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// [`Deployer`] on processes of this machine: the same stages as containers, without isolation.
+///
+/// A journal in its directory tells a later deployer what runs. Programs live on when the deployer
+/// is dropped; [`shutdown`](Self::shutdown) ends them. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct ProcessDeployer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ProcessConfig,
+    journal: Journal,
+    client: reqwest::Client,
+    /// The exit codes of programs that this deployer started, by instance.
+    exits: Mutex<HashMap<String, i64>>,
+}
+
+impl ProcessDeployer {
+    /// A deployer with its files in the configured directory.
+    ///
+    /// # Errors
+    /// [`DeployError::Io`] when that cannot be used.
+    pub fn new(config: ProcessConfig) -> Result<Self, DeployError> {
+        std::fs::create_dir_all(&config.dir)
+            .map_err(|source| DeployError::Io { action: format!("create {}", config.dir.display()), source })?;
+        let client = probe::client()
+            .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
+        let journal = Journal::new(config.dir.clone());
+        Ok(Self { shared: Arc::new(Shared { config, journal, client, exits: Mutex::default() }) })
+    }
+
+    /// Ends everything that runs and forgets it.
+    ///
+    /// # Errors
+    /// [`DeployError::Io`] when the journal cannot be changed.
+    pub async fn shutdown(&self) -> Result<(), DeployError> {
+        for record in self.records()? {
+            self.remove_record(&record).await?;
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> Result<Vec<Record>, DeployError> {
+        self.shared.journal.read().map_err(journal_failed)
+    }
+
+    fn write(&self, record: &Record) -> Result<(), DeployError> {
+        self.shared.journal.write(record).map_err(journal_failed)
+    }
+
+    fn find(&self, key: &InstanceKey) -> Result<Record, DeployError> {
+        let current = |record: &Record| record.instance.key == *key && !record.instance.parked;
+        self.records()?.into_iter().find(current).ok_or_else(|| DeployError::NotFound { key: key.clone() })
+    }
+
+    fn by_id(&self, id: &str) -> Result<Option<Record>, DeployError> {
+        Ok(self.records()?.into_iter().find(|record| record.instance.id == id))
+    }
+
+    /// The instance as it is now.
+    fn now(&self, record: &Record) -> Instance {
+        let mut instance = record.instance.clone();
+        if record.process.is_some_and(system::ProcessId::runs) {
+            instance.state = InstanceState::Running;
+        } else if record.process.is_some() {
+            let exits = self.shared.exits.lock().unwrap_or_else(PoisonError::into_inner);
+            instance.state = InstanceState::Exited { exit_code: exits.get(&instance.id).copied().unwrap_or(-1) };
+        }
+        instance
+    }
+
+    /// Refuses what would collide. Answers the current and the parked record of the job's key.
+    fn admit(&self, job: &DeployJob) -> Result<(Option<Record>, Option<Record>), DeployError> {
+        let name = job.key.container_name();
+        let (mut current, mut parked, mut own_port_is_held) = (None, None, false);
+        for record in self.records()? {
+            let instance = &record.instance;
+            let describe = || format!("{} ({})", instance.key, instance.name);
+            if instance.key == job.key {
+                let runs = record.process.is_some_and(system::ProcessId::runs);
+                own_port_is_held |= runs && instance.host_port == job.host_port;
+                let slot = if instance.parked { &mut parked } else { &mut current };
+                *slot = Some(record);
+            } else if instance.name == name {
+                return Err(DeployError::NameTaken { name, holder: describe() });
+            } else if instance.host_port == job.host_port {
+                return Err(DeployError::PortTaken { port: job.host_port, holder: describe() });
+            }
+        }
+        let address = self.address(job.host_port.get());
+        if !own_port_is_held && TcpListener::bind(address).is_err() {
+            let holder = format!("another program on {address}");
+            return Err(DeployError::PortTaken { port: job.host_port, holder });
+        }
+        Ok((current, parked))
+    }
+
+    fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.shared.config.publish, port)
+    }
+
+    /// The record of a job's instance, not started yet.
+    fn record(&self, job: &DeployJob, artifact: &Artifact) -> Result<Record, DeployError> {
+        let out = artifact.path.clone().unwrap_or_else(|| job.checkout.path.clone());
+        let address = self.address(job.host_port.get());
+        let mut env = build::base_env();
+        let own = build::run_command(job, &out);
+        let argv = match (own, job.repo.recipe) {
+            (Some(argv), _) => argv,
+            (None, RecipeKind::Php) => php::command(job, address)
+                .map_err(|source| DeployError::Io { action: "write the router of PHP's server".into(), source })?,
+            (None, _) => {
+                let reason = "recipe `command` without Docker needs `run`".to_owned();
+                return Err(DeployError::Config { repo: job.repo.name.to_string(), reason });
+            }
+        };
+        if job.repo.recipe == RecipeKind::Php {
+            env.extend(php::env(job));
+        }
+        env.extend(job.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        env.insert("PORT".into(), job.host_port.to_string());
+        env.insert("SDP_OUT".into(), out.to_string_lossy().into_owned());
+        Ok(Record {
+            instance: Instance {
+                key: job.key.clone(),
+                id: job.deployment.to_string(),
+                name: job.key.container_name(),
+                deployment: job.deployment,
+                branch: job.checkout.branch.clone(),
+                commit: job.checkout.commit.clone(),
+                host_port: job.host_port,
+                state: InstanceState::Created,
+                started_at: None,
+                restarts: 0,
+                parked: false,
+            },
+            argv,
+            dir: job.checkout.path.clone(),
+            env,
+            recipe: job.repo.recipe,
+            artifact: artifact.path.clone(),
+            process: None,
+        })
+    }
+
+    /// Starts a record's program and writes the record.
+    fn spawn(&self, record: &mut Record) -> Result<(), DeployError> {
+        let id = record.instance.id.clone();
+        let name = &record.instance.name;
+        let failed = |source: io::Error| DeployError::Start {
+            name: name.clone(),
+            last_lines: Vec::new(),
+            source: source.into(),
+        };
+        let log = self.shared.journal.log(&id);
+        let (mut child, process) = system::spawn(&record.argv, &record.dir, &record.env, &log).map_err(failed)?;
+        record.process = Some(process);
+        record.instance.state = InstanceState::Running;
+        record.instance.started_at = Some(Timestamp::now());
+        self.shared.exits.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let shared = Arc::clone(&self.shared);
+        // Waits for it, so that it leaves no zombie and its exit code is known.
+        tokio::spawn(async move {
+            if let Ok(status) = child.wait().await {
+                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+                shared.exits.lock().unwrap_or_else(PoisonError::into_inner).insert(id, code.into());
+            }
+        });
+        self.write(record)
+    }
+
+    async fn end(&self, record: &Record) {
+        if let Some(process) = record.process {
+            process.end(self.shared.config.stop_timeout).await;
+        }
+    }
+
+    async fn remove_record(&self, record: &Record) -> Result<(), DeployError> {
+        self.end(record).await;
+        self.shared.journal.remove(&record.instance.id).map_err(journal_failed)
+    }
+
+    fn unpark(&self, mut record: Record, start: bool) -> Result<(), DeployError> {
+        record.instance.parked = false;
+        if start && !record.process.is_some_and(system::ProcessId::runs) {
+            self.spawn(&mut record)
+        } else {
+            self.write(&record)
+        }
+    }
+
+    async fn last_lines(&self, id: &str) -> Vec<String> {
+        let text = tokio::fs::read(self.shared.journal.log(id)).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+}
+
+fn journal_failed(source: io::Error) -> DeployError {
+    DeployError::Io { action: "use the journal of processes".into(), source }
+}
+
+#[async_trait]
+impl Deployer for ProcessDeployer {
+    fn kind(&self) -> &'static str {
+        "process"
+    }
+
+    async fn build(
+        &self,
+        job: &DeployJob,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Artifact, DeployError> {
+        build::build(job, sink, cancel).await
+    }
+
+    async fn start(
+        &self,
+        job: &DeployJob,
+        artifact: &Artifact,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Replacement, DeployError> {
+        let (current, parked) = self.admit(job)?;
+        let mut record = self.record(job, artifact)?;
+        if cancel.is_cancelled() {
+            return Err(DeployError::Cancelled);
+        }
+        let name = record.instance.name.clone();
+        let (previous, leftover) = match (current, parked) {
+            (Some(current), leftover) => (Some(current), leftover),
+            (None, parked) => (parked, None),
+        };
+        if let Some(leftover) = leftover {
+            self.remove_record(&leftover).await?;
+        }
+        let mut replaced = None;
+        if let Some(previous) = &previous {
+            let was_parked = previous.instance.parked;
+            let mut before = self.now(previous);
+            if was_parked {
+                before.state = InstanceState::Running;
+            }
+            sink.accept(EventKind::note(Stage::Start, format!("stopping {name}"))).await?;
+            self.end(previous).await;
+            let mut parked = previous.clone();
+            parked.instance.parked = true;
+            self.write(&parked)?;
+            replaced = Some((parked, before));
+        }
+        let started = if cancel.is_cancelled() { Err(DeployError::Cancelled) } else { self.spawn(&mut record) };
+        if let Err(error) = started {
+            self.shared.journal.remove(&record.instance.id).map_err(journal_failed)?;
+            if let Some((parked, before)) = replaced {
+                self.unpark(parked, before.state == InstanceState::Running)?;
+            }
+            return Err(error);
+        }
+        sink.accept(EventKind::note(Stage::Start, format!("started {name} on port {}", job.host_port))).await?;
+        let previous = replaced.map(|(_, before)| Instance { parked: true, ..before });
+        Ok(Replacement { current: record.instance, previous })
+    }
+
+    async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError> {
+        let not_found = || DeployError::NotFound { key: instance.key.clone() };
+        let record = self.by_id(&instance.id)?.ok_or_else(not_found)?;
+        if !record.process.is_some_and(system::ProcessId::runs) {
+            // The waiting task may be a moment behind.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let exit_code = match self.now(&record).state {
+                InstanceState::Exited { exit_code } => exit_code,
+                _ => -1,
+            };
+            return Ok(Probe::Dead { exit_code, last_lines: self.last_lines(&instance.id).await });
+        }
+        let address = self.address(instance.host_port.get());
+        match probe {
+            HealthProbe::Http(path) => Ok(probe::http(&self.shared.client, address, path).await),
+            HealthProbe::Tcp => Ok(probe::tcp(address).await),
+            HealthProbe::Command(command) => {
+                let log = self.shared.journal.log(&instance.id);
+                let failed = |source| DeployError::Io { action: format!("run {}", command.join(" ")), source };
+                let (mut child, _) = system::spawn(command, &record.dir, &record.env, &log).map_err(failed)?;
+                let status = child.wait().await.map_err(failed)?;
+                let outcome = if status.success() { None } else { Some(status.code().unwrap_or(-1)) };
+                Ok(outcome.map_or(Probe::Healthy, |code| {
+                    Probe::NotYet(format!("`{}` exited with {code}", command.join(" ")))
+                }))
+            }
+        }
+    }
+
+    async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError> {
+        if let Some(previous) = &replacement.previous
+            && let Some(record) = self.by_id(&previous.id)?
+        {
+            self.remove_record(&record).await?;
+        }
+        let Some(current) = self.by_id(&replacement.current.id)? else { return Ok(()) };
+        match &current.artifact {
+            Some(artifact) => build::prune(&current.dir, artifact)
+                .map_err(|source| DeployError::Io { action: "remove old builds".into(), source }),
+            None => Ok(()),
+        }
+    }
+
+    async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
+        if let Some(record) = self.by_id(&replacement.current.id)? {
+            self.remove_record(&record).await?;
+        }
+        let Some(previous) = &replacement.previous else { return Ok(false) };
+        if let Some(record) = self.by_id(&previous.id)? {
+            self.unpark(record, previous.state == InstanceState::Running)?;
+        }
+        Ok(true)
+    }
+
+    async fn stop(&self, key: &InstanceKey) -> Result<(), DeployError> {
+        let record = self.find(key)?;
+        self.end(&record).await;
+        Ok(())
+    }
+
+    async fn restart(&self, key: &InstanceKey) -> Result<(), DeployError> {
+        let mut record = self.find(key)?;
+        self.end(&record).await;
+        self.spawn(&mut record)
+    }
+
+    async fn reload(&self, key: &InstanceKey) -> Result<(), DeployError> {
+        // PHP's own server reads every file anew on every request.
+        self.find(key).map(drop)
+    }
+
+    async fn remove(&self, key: &InstanceKey) -> Result<(), DeployError> {
+        for record in self.records()?.iter().filter(|record| record.instance.key == *key) {
+            self.remove_record(record).await?;
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, key: &InstanceKey) -> Result<Instance, DeployError> {
+        self.find(key).map(|record| self.now(&record))
+    }
+
+    async fn list(&self) -> Result<Vec<Instance>, DeployError> {
+        Ok(self.records()?.iter().map(|record| self.now(record)).collect())
+    }
+
+    async fn logs(&self, key: &InstanceKey, options: LogOptions) -> Result<LogLines, DeployError> {
+        let record = self.find(key)?;
+        let failed = |source| DeployError::Io { action: "read a program's output".into(), source };
+        let path = self.shared.journal.log(&record.instance.id);
+        let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
+        if let Some(tail) = options.tail {
+            let bytes = tokio::fs::read(&path).await.map_err(failed)?;
+            let ends = bytes.iter().enumerate().rev().filter(|(at, byte)| **byte == b'\n' && at + 1 < bytes.len());
+            let start = match tail {
+                0 => bytes.len(),
+                tail => ends.map(|(at, _)| at + 1).nth(tail as usize - 1).unwrap_or(0),
+            };
+            file.seek(SeekFrom::Start(start as u64)).await.map_err(failed)?;
+        }
+        let process = record.process.filter(|_| options.follow);
+        let state = (BufReader::new(file), Vec::new(), process);
+        let lines = stream::unfold(state, async |(mut reader, mut line, process)| {
+            loop {
+                let runs = process.is_some_and(system::ProcessId::runs);
+                match reader.read_until(b'\n', &mut line).await {
+                    Err(source) => {
+                        let error = DeployError::Io { action: "read a program's output".into(), source };
+                        return Some((Err(error), (reader, line, None)));
+                    }
+                    Ok(_) if line.last() == Some(&b'\n') => line.truncate(line.len() - 1),
+                    Ok(_) if runs => {
+                        tokio::time::sleep(FOLLOW_POLL).await;
+                        continue;
+                    }
+                    Ok(_) if line.is_empty() => return None,
+                    Ok(_) => {}
+                }
+                let text = String::from_utf8_lossy(&line).into_owned();
+                let line = LogLine { stream: LogStream::Stdout, line: text };
+                return Some((Ok(line), (reader, Vec::new(), process)));
+            }
+        });
+        Ok(lines.boxed())
+    }
+
+    async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
+        let record = self.find(key)?;
+        let usage = || record.process.and_then(system::ProcessId::usage);
+        let Some((before, _)) = usage() else { return Ok(InstanceStats::default()) };
+        tokio::time::sleep(STATS_WINDOW).await;
+        let Some((after, memory_bytes)) = usage() else { return Ok(InstanceStats::default()) };
+        let seconds = after.saturating_sub(before) as f64 / TICKS_PER_SECOND;
+        Ok(InstanceStats { cpus: seconds / STATS_WINDOW.as_secs_f64(), memory_bytes, memory_limit_bytes: None })
+    }
+}

@@ -1,0 +1,320 @@
+//! Both deployers against the contract, with real programs, on the real engine.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use async_trait::async_trait;
+use sdp_core::{
+    Checkout, DeployError, DeployJob, Deployer, DeploymentId, HostPort, Instance, InstanceKey, Probe, Replacement,
+    RepoSpec,
+    testing::{
+        MemorySink,
+        conformance::deployer::{JobFixture, Program, suite},
+    },
+};
+use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const BASE_IMAGE: &str = "sdp-base:dev";
+
+/// A port that was free a moment ago.
+fn free_port() -> HostPort {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    HostPort::new(listener.local_addr().unwrap().port()).unwrap()
+}
+
+/// A checkout of busybox scripts, and jobs for it.
+struct Jobs<D> {
+    deployer: D,
+    dir: TempDir,
+    ports: BTreeMap<String, HostPort>,
+    trees: AtomicU32,
+    /// Where the program finds busybox.
+    busybox: &'static str,
+}
+
+impl<D: Deployer> Jobs<D> {
+    fn new(deployer: D, busybox: &'static str) -> Self {
+        let ports = ["one", "two"].map(|repo| (repo.to_owned(), free_port())).into();
+        Self { deployer, dir: TempDir::new().unwrap(), ports, trees: AtomicU32::new(0), busybox }
+    }
+
+    fn make(&self, repo: &str, program: Program) -> DeployJob {
+        let path = self.dir.path().join(repo);
+        std::fs::create_dir_all(path.join(".sdp")).unwrap();
+        let build = match program {
+            Program::BuildFails => "echo broken; exit 1".to_owned(),
+            Program::BuildHangs => "echo hanging; sleep 600".to_owned(),
+            _ => "echo building; touch $SDP_OUT/built".to_owned(),
+        };
+        let busybox = self.busybox;
+        let run = match program {
+            Program::Crashes => "echo crashing; exit 3".to_owned(),
+            Program::NeverHealthy => format!("echo up; exec {busybox} sleep 600"),
+            _ => format!("echo up on $PORT; exec {busybox} httpd -f -p $PORT -h ."),
+        };
+        std::fs::write(path.join("index.html"), repo).unwrap();
+        let spec: RepoSpec = serde_json::from_value(serde_json::json!({
+            "name": repo, "path": path, "remote": "https://git.example/x.git", "recipe": "command",
+            "image": BASE_IMAGE, "container_port": 8000,
+            "build": ["sh", "-c", build], "run": ["sh", "-c", run],
+            "health": { "http": "/index.html" },
+        }))
+        .unwrap();
+        let tree = self.trees.fetch_add(1, Ordering::Relaxed);
+        DeployJob {
+            deployment: DeploymentId::new(),
+            key: InstanceKey::quick(repo.parse().unwrap()),
+            repo: spec,
+            checkout: Checkout {
+                path,
+                branch: "main".parse().unwrap(),
+                commit: format!("{tree:040x}").parse().unwrap(),
+                tree: format!("{tree:040x}"),
+            },
+            host_port: self.ports[repo],
+            env: BTreeMap::new(),
+        }
+    }
+
+    async fn start(&self, job: &DeployJob) -> Result<Replacement, DeployError> {
+        let (sink, cancel) = (MemorySink::default(), CancellationToken::new());
+        let artifact = self.deployer.build(job, &sink, &cancel).await?;
+        self.deployer.start(job, &artifact, &sink, &cancel).await
+    }
+
+    async fn becomes(&self, instance: &Instance, job: &DeployJob) -> Probe {
+        for _ in 0..300 {
+            match self.deployer.probe(instance, &job.repo.health.probe).await.unwrap() {
+                Probe::NotYet(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                probe => return probe,
+            }
+        }
+        panic!("neither healthy nor dead");
+    }
+}
+
+#[async_trait]
+impl<D: Deployer> JobFixture for Jobs<D> {
+    fn deployer(&self) -> &dyn Deployer {
+        &self.deployer
+    }
+
+    async fn job(&self, repo: &str, program: Program) -> DeployJob {
+        self.make(repo, program)
+    }
+}
+
+/// A docker deployer of its own; its containers are removed with it, also when a test fails.
+struct Docker {
+    owner: String,
+}
+
+impl Docker {
+    async fn jobs(name: &str) -> (Self, Jobs<DockerDeployer>) {
+        let owner = format!("test-{name}-{}", std::process::id());
+        let config = DockerConfig { stop_timeout: std::time::Duration::from_secs(1), ..DockerConfig::new(&owner) };
+        let deployer = DockerDeployer::connect(config).await.expect("a Docker engine; .ci/setup starts one");
+        let missing = deployer.missing_images(&[BASE_IMAGE]).await.unwrap();
+        assert!(missing.is_empty(), "image {BASE_IMAGE} is missing; .ci/setup makes it");
+        (Self { owner }, Jobs::new(deployer, "/bin/busybox"))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let filter = format!("label=sdp.owner={}", self.owner);
+        let ids = Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().unwrap();
+        for id in String::from_utf8_lossy(&ids.stdout).split_whitespace() {
+            let _ = Command::new("docker").args(["rm", "-f", id]).output();
+        }
+    }
+}
+
+/// Container names are the machine's: tests that use the same ones take turns.
+static NAMES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_keep_the_contract() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("contract").await;
+    suite(&jobs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_keep_the_contract() {
+    let dir = TempDir::new().unwrap();
+    let deployer = ProcessDeployer::new(ProcessConfig::new(dir.path())).unwrap();
+    let jobs = Jobs::new(deployer.clone(), "/bin/busybox");
+    suite(&jobs).await;
+    deployer.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_is_named_with_its_cure_before_anything_stops() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("image").await;
+    let good = jobs.make("one", Program::Healthy);
+    let replacement = jobs.start(&good).await.unwrap();
+    let mut job = jobs.make("one", Program::Healthy);
+    job.repo.image = Some("no/such-image:1".into());
+    let error = jobs.start(&job).await.unwrap_err();
+    assert!(matches!(&error, DeployError::ImageMissing { image } if image == "no/such-image:1"), "{error}");
+    assert!(error.to_string().contains("docker load"), "{error}");
+    assert_eq!(jobs.deployer.inspect(&good.key).await.unwrap().id, replacement.current.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_and_names_of_others_are_refused_with_their_holder() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("taken").await;
+    let mut job = jobs.make("one", Program::Healthy);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    job.host_port = HostPort::new(listener.local_addr().unwrap().port()).unwrap();
+    let error = jobs.start(&job).await.unwrap_err();
+    assert!(matches!(&error, DeployError::PortTaken { holder, .. } if holder.contains("another program")), "{error}");
+
+    // `a-b` + `c` and `a` + `b-c` are both called sdp-a-b-c.
+    let key = |sandbox: &str, repo: &str| InstanceKey::in_sandbox(sandbox.parse().unwrap(), repo.parse().unwrap());
+    let mut first = jobs.make("one", Program::Healthy);
+    first.key = key("a-b", "c");
+    jobs.start(&first).await.unwrap();
+    let mut second = jobs.make("two", Program::Healthy);
+    second.key = key("a", "b-c");
+    let error = jobs.start(&second).await.unwrap_err();
+    assert!(
+        matches!(&error, DeployError::NameTaken { holder, .. } if holder.contains("sandbox a-b, repo c")),
+        "{error}"
+    );
+
+    let (_other, others) = Docker::jobs("other").await;
+    let mut foreign = others.make("two", Program::Healthy);
+    foreign.key = key("a-b", "c");
+    assert!(matches!(others.start(&foreign).await, Err(DeployError::NameTaken { .. })), "another agent's container");
+    assert!(others.deployer.list().await.unwrap().is_empty(), "agents see their own only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_deployer_finds_what_an_earlier_one_left_half_done() {
+    let _turn = NAMES.lock().await;
+    let (docker, jobs) = Docker::jobs("later").await;
+    let first = jobs.make("one", Program::Healthy);
+    let replacement = jobs.start(&first).await.unwrap();
+    jobs.deployer.settle(&replacement).await.unwrap();
+    let second = jobs.make("one", Program::NeverHealthy);
+    jobs.start(&second).await.unwrap();
+
+    let later = DockerDeployer::connect(DockerConfig::new(&docker.owner)).await.unwrap();
+    let found = later.list().await.unwrap();
+    let parked: Vec<_> = found.iter().map(|instance| (instance.deployment, instance.parked)).collect();
+    assert_eq!(parked, [(second.deployment, false), (first.deployment, true)]);
+    let [current, previous] = <[Instance; 2]>::try_from(found).unwrap();
+    assert!(later.revert(&Replacement { current, previous: Some(previous) }).await.unwrap());
+    let back = later.inspect(&first.key).await.unwrap();
+    assert_eq!((back.deployment, back.name.as_str()), (first.deployment, "sdp-one"));
+    assert_eq!(jobs.becomes(&back, &first).await, Probe::Healthy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_has_the_labels_limits_and_restart_policy_that_were_asked_for() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("limits").await;
+    let mut job = jobs.make("one", Program::Healthy);
+    job.repo.limits = serde_json::from_value(serde_json::json!({"cpus": 0.5, "memory_mib": 64})).unwrap();
+    job.env.insert("GREETING".parse().unwrap(), "it's = \"fine\"".into());
+    let replacement = jobs.start(&job).await.unwrap();
+    assert_eq!(jobs.becomes(&replacement.current, &job).await, Probe::Healthy);
+    jobs.deployer.settle(&replacement).await.unwrap();
+    let output = Command::new("docker").args(["inspect", "sdp-one"]).output().unwrap();
+    let inspected: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (config, host) = (&inspected[0]["Config"], &inspected[0]["HostConfig"]);
+    assert_eq!(config["Labels"]["sdp.repo"], "one");
+    assert_eq!(config["Labels"]["sdp.deployment"], job.deployment.to_string());
+    assert_eq!(config["Labels"]["sdp.commit"], job.checkout.commit.to_string());
+    assert!(config["Env"].as_array().unwrap().contains(&"GREETING=it's = \"fine\"".into()));
+    assert_eq!((&host["NanoCpus"], &host["Memory"]), (&500_000_000.into(), &(64u64 << 20).into()));
+    assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped");
+    assert_eq!(host["PortBindings"]["8000/tcp"][0]["HostIp"], "127.0.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_service_is_built_once_per_tree_and_answers() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("go").await;
+    let mut job = jobs.make("one", Program::Healthy);
+    std::fs::write(job.checkout.path.join("go.mod"), "module example.invalid/one\n\ngo 1.19\n").unwrap();
+    let source = r#"package main
+import ("net/http"; "os")
+func main() { http.ListenAndServe(":"+os.Getenv("PORT"), http.FileServer(http.Dir("."))) }
+"#;
+    std::fs::write(job.checkout.path.join("main.go"), source).unwrap();
+    job.repo.recipe = sdp_core::RecipeKind::Go;
+    (job.repo.build, job.repo.run) = (None, None);
+    let (sink, cancel) = (MemorySink::default(), CancellationToken::new());
+    let artifact = jobs.deployer.build(&job, &sink, &cancel).await.unwrap();
+    assert!(!artifact.reused);
+    assert!(jobs.deployer.build(&job, &sink, &cancel).await.unwrap().reused);
+    let replacement = jobs.deployer.start(&job, &artifact, &sink, &cancel).await.unwrap();
+    assert_eq!(jobs.becomes(&replacement.current, &job).await, Probe::Healthy);
+
+    let before = std::fs::metadata(artifact.path.as_ref().unwrap().join("one")).unwrap().modified().unwrap();
+    job.checkout.tree = "other".into();
+    let other = jobs.deployer.build(&job, &sink, &cancel).await.unwrap();
+    assert_ne!(other.path, artifact.path, "what runs is not written to");
+    let after = std::fs::metadata(artifact.path.unwrap().join("one")).unwrap().modified().unwrap();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn php_is_served_under_its_prefix_by_process_and_container_alike() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("php").await;
+    let mut job = jobs.make("one", Program::Healthy);
+    let path: PathBuf = job.checkout.path.clone();
+    std::fs::write(path.join("index.php"), "<?php echo 'path ', $_SERVER['REQUEST_URI'];").unwrap();
+    std::fs::write(
+        path.join(".htaccess"),
+        "RewriteEngine On\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ index.php [L]\n",
+    )
+    .unwrap();
+    job.repo = serde_json::from_value(serde_json::json!({
+        "name": "one", "path": path, "remote": "https://git.example/x.git", "recipe": "php",
+        "image": "sdp-apache-php:dev", "url_prefix": "/erangel/", "network": "host",
+        "health": { "http": "/erangel/health", "timeout": "30s" },
+    }))
+    .unwrap();
+    let process_dir = TempDir::new().unwrap();
+    let process = ProcessDeployer::new(ProcessConfig::new(process_dir.path())).unwrap();
+    let deployers: [&dyn Deployer; 2] = [&jobs.deployer, &process];
+    for deployer in deployers {
+        let (sink, cancel) = (MemorySink::default(), CancellationToken::new());
+        let artifact = deployer.build(&job, &sink, &cancel).await.unwrap();
+        let replacement = deployer.start(&job, &artifact, &sink, &cancel).await.unwrap();
+        let mut probe = Probe::NotYet(String::new());
+        for _ in 0..200 {
+            probe = deployer.probe(&replacement.current, &job.repo.health.probe).await.unwrap();
+            if !matches!(probe, Probe::NotYet(_)) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(probe, Probe::Healthy, "{}", deployer.kind());
+        deployer.reload(&job.key).await.unwrap();
+        let get = async |path: &str| {
+            let url = format!("http://127.0.0.1:{}{path}", job.host_port);
+            let response = reqwest::get(url).await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        };
+        assert_eq!(get("/erangel/a/b?c=d").await, (200, "path /erangel/a/b?c=d".into()), "{}", deployer.kind());
+        assert_eq!(get("/erangel/index.html").await, (200, "one".into()), "{}", deployer.kind());
+        assert_eq!(get("/elsewhere").await.0, 404, "{}", deployer.kind());
+        deployer.remove(&job.key).await.unwrap();
+    }
+}

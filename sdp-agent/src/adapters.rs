@@ -1,1 +1,85 @@
-//! Adapters.
+//! The real parts, from the configuration.
+
+use std::{net::IpAddr, sync::Arc};
+
+use sdp_core::{Credentials, Deployer, RepoSource};
+use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use sdp_gateway::PhpRoutes;
+use sdp_git::{GitConfig, GitRepos};
+
+use crate::{
+    agent::{Agent, Parts},
+    config::{AgentConfig, DeployerKind, read_secret},
+    error::AgentError,
+};
+
+impl Agent {
+    /// Starts an agent on the parts that the configuration names.
+    ///
+    /// # Errors
+    /// [`AgentError`] says which part cannot be had, and why.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub async fn start(config: AgentConfig) -> Result<Self, AgentError> {
+        config.check()?;
+        let parts = parts(&config).await?;
+        Self::start_with(config, parts)
+    }
+}
+
+async fn parts(config: &AgentConfig) -> Result<Parts, AgentError> {
+    let credentials = credentials(config)?;
+    let mut git = GitConfig::new(config.repo.clone(), config.worktrees());
+    git.ssh_key = config.git.ssh_key.clone();
+    git.credentials = credentials.clone();
+    let source: Arc<dyn RepoSource> = Arc::new(GitRepos::new(git).map_err(part("git repositories"))?);
+    let deployer = deployer(config).await?;
+    let mut parts = Parts::new(Arc::clone(&source), Arc::clone(&deployer));
+    parts.secrets.extend(credentials.map(|credentials| credentials.expose_password().into()));
+    if let Some(gateway) = &config.gateway {
+        let mut gateway = gateway.clone();
+        gateway.host = reachable(config.deployer.publish);
+        let reload = gateway.reloader(deployer);
+        parts = parts.routes(Arc::new(PhpRoutes::new(gateway, source, reload).map_err(part("gateway"))?));
+    }
+    Ok(parts)
+}
+
+fn credentials(config: &AgentConfig) -> Result<Option<Credentials>, AgentError> {
+    let (Some(user), Some(path)) = (&config.git.user, &config.git.password_file) else { return Ok(None) };
+    let password = read_secret("git.password_file", path)?;
+    Ok(Some(Credentials::new(user.clone(), password)))
+}
+
+/// The address at which this machine reaches what it publishes on `publish`.
+fn reachable(publish: IpAddr) -> IpAddr {
+    match publish {
+        IpAddr::V4(any) if any.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        publish => publish,
+    }
+}
+
+fn part<E: std::error::Error + Send + Sync + 'static>(part: &'static str) -> impl FnOnce(E) -> AgentError {
+    move |source| AgentError::Part { part, source: source.into() }
+}
+
+async fn deployer(config: &AgentConfig) -> Result<Arc<dyn Deployer>, AgentError> {
+    let publish = config.deployer.publish;
+    match config.deployer.kind {
+        DeployerKind::Docker => {
+            let mut docker = DockerConfig::new(config.name.as_str());
+            docker.publish = publish;
+            if let Some(socket) = &config.deployer.socket {
+                docker.socket = socket.clone();
+            }
+            Ok(Arc::new(DockerDeployer::connect(docker).await.map_err(part("container engine"))?))
+        }
+        DeployerKind::Process => {
+            let mut process = ProcessConfig::new(config.data_dir.join("processes"));
+            process.publish = publish;
+            Ok(Arc::new(ProcessDeployer::new(process).map_err(part("process deployer"))?))
+        }
+    }
+}

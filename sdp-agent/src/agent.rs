@@ -190,12 +190,3 @@ fn lock(data_dir: &Path) -> Result<File, AgentError> {
         Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
     }
 }
-
-impl Agent {
-    /// temporary
-    #[expect(clippy::unused_async, reason = "t")]
-    pub async fn start(config: AgentConfig) -> Result<Self, AgentError> {
-        let _ = config;
-        unreachable!()
-    }
-}

@@ -11,6 +11,8 @@ use sdp_core::{
     problem::chain,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{Agent, AgentConfig};
 
@@ -93,11 +95,14 @@ impl Cli {
         AgentConfig::load(Layers::new().file(&self.config, text), env.collect(), &self.set)
     }
 
-    /// Does what the command line says.
+    /// Does what the command line says. The log goes to standard error.
     ///
     /// # Errors
     /// A sentence for the operator.
     pub async fn run(&self) -> Result<(), String> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|error| format!("`--log {}`: {error}", self.log))?;
+        let layer = fmt::layer().with_writer(io::stderr).with_filter(filter_fn(shows_no_frames));
+        tracing_subscriber::registry().with(layer.and_then(filter)).try_init().map_err(|error| error.to_string())?;
         let config = self.load().map_err(|error| chain(&error))?;
         match self.command {
             Some(Command::CheckConfig) => {
@@ -109,6 +114,11 @@ impl Cli {
             None => serve(config).await,
         }
     }
+}
+
+/// Keeps out what the WebSocket library tells below `info`: whole frames, with tokens and passwords.
+fn shows_no_frames(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO || !metadata.target().contains("tungstenite")
 }
 
 async fn serve(config: AgentConfig) -> Result<(), String> {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod adapters;
 mod agent;
 pub mod cli;
 pub mod config;

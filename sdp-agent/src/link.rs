@@ -1,6 +1,6 @@
 //! The connection to the control plane: dialled from here, kept up, and dialled again.
 //!
-//! Deployments go on without it. Their events wait in the [`Outbox`](crate::Outbox), and after a
+//! Deployments go on without it. Their events wait in the [`Outbox`], and after a
 //! reconnect go on after the last one that the server says it has.
 
 mod pump;
@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-pub use self::transport::TransportError;
 use self::{
     session::{End, Session},
     transport::Dialler,

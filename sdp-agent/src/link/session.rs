@@ -110,8 +110,10 @@ impl Session<'_> {
                     Ok(welcome)
                 }
                 Ok(ServerFrame::Welcome(welcome)) => {
-                    let sentence =
-                        format!("the server wants protocol {}; this agent speaks {VERSION}", welcome.protocol);
+                    let sentence = format!(
+                        "the server wants protocol {} and this agent speaks {VERSION}: update the older",
+                        welcome.protocol
+                    );
                     Err(End::Refused(Problem::new(ErrorCode::Unsupported, sentence)))
                 }
                 Ok(ServerFrame::Refused(problem)) => Err(End::Refused(problem)),

@@ -19,8 +19,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransportError {
+pub(super) enum TransportError {
     /// No connection could be made in time.
     #[error("the server did not answer within {0:?}")]
     Slow(Duration),

@@ -96,6 +96,19 @@ async fn rewind(inner: &Inner, record: &Record) {
     }
 }
 
+/// A parked instance as it was before it was parked. Of those that were stopped before, nothing is
+/// known any more: to serve again is the safer guess.
+fn served(parked: &Instance) -> Instance {
+    Instance { state: InstanceState::Running, ..parked.clone() }
+}
+
+/// Stands for the instance that would have taken the place of a parked one.
+fn never_made(parked: &Instance) -> Instance {
+    let name = parked.key.container_name();
+    let id = format!("{name}-never-made");
+    Instance { id, name, state: InstanceState::Created, parked: false, ..parked.clone() }
+}
+
 /// Puts the previous instance back; whether it serves again, or none when nothing had changed.
 async fn revert(
     inner: &Inner,
@@ -106,17 +119,10 @@ async fn revert(
     let current = match (current, previous) {
         (Some(current), _) => current.clone(),
         // It died between parking the previous one and making its own.
-        (None, Some(previous)) => Instance {
-            id: format!("{}-never-made", record.key.container_name()),
-            name: record.key.container_name(),
-            deployment: record.deployment,
-            state: InstanceState::Created,
-            parked: false,
-            ..previous.clone()
-        },
+        (None, Some(previous)) => never_made(previous),
         (None, None) => return None,
     };
-    let replacement = Replacement { current, previous: previous.cloned() };
+    let replacement = Replacement { current, previous: previous.map(served) };
     match inner.parts.deployer.revert(&replacement).await {
         Ok(restored) => restored.then_some(true),
         Err(error) => {
@@ -162,19 +168,10 @@ fn restarted(progress: Progress, previous_restored: Option<bool>) -> Vec<EventKi
 async fn unpark(inner: &Inner, instances: &[Instance]) {
     for parked in instances.iter().filter(|instance| instance.parked) {
         let newer = instances.iter().find(|instance| instance.key == parked.key && !instance.parked);
-        let replacement = |current: &Instance| Replacement { current: current.clone(), previous: Some(parked.clone()) };
+        let replacement = |current: &Instance| Replacement { current: current.clone(), previous: Some(served(parked)) };
         let done = match newer {
             Some(newer) => inner.parts.deployer.settle(&replacement(newer)).await,
-            None => {
-                let never_made = Instance {
-                    id: format!("{}-never-made", parked.key.container_name()),
-                    name: parked.key.container_name(),
-                    state: InstanceState::Created,
-                    parked: false,
-                    ..parked.clone()
-                };
-                inner.parts.deployer.revert(&replacement(&never_made)).await.map(drop)
-            }
+            None => inner.parts.deployer.revert(&replacement(&never_made(parked))).await.map(drop),
         };
         match done {
             Ok(()) => tracing::warn!(key = %parked.key, "put a parked instance in order"),

@@ -138,6 +138,33 @@ async fn a_refusal_is_told_and_the_server_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_opens_no_websocket_is_told_and_dialled_again() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let mut parts = parts(repos(), MemoryDeployer::default());
+    (parts.timing.first_pause, parts.timing.longest_pause) = (Duration::from_secs(1), Duration::from_secs(1));
+    let agent = start(&server, dir.path(), parts);
+    let mut state = agent.link();
+    let told = |state: &LinkState| matches!(state, LinkState::Away { reason } if reason.contains("answered 403"));
+    let (_, told) = tokio::join!(server.reject(), patiently("the reason", state.wait_for(told)));
+    drop(told);
+    drop(server.welcome(Log::new()).await);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_protocol_that_the_agent_does_not_speak_is_refused_with_the_cure() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
+    let mut state = agent.link();
+    let mut connection = server.accept().await;
+    let newer = sdp_core::protocol::Welcome { protocol: 9, ..welcome() };
+    connection.send(&ServerFrame::Welcome(newer)).await;
+    let told = |state: &LinkState| matches!(state, LinkState::Refused(problem) if problem.detail.contains("update"));
+    patiently("the refusal", state.wait_for(told)).await.unwrap();
+    agent.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_left_and_dialled_again() {
     let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
     let mut parts = parts(repos(), MemoryDeployer::default());

@@ -17,7 +17,10 @@ use sdp_core::{
         ServerFrame, Welcome, WireMessage,
     },
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
 pub(crate) const TOKEN: &str = "the-enrolment-token";
@@ -68,6 +71,14 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/ws/agent", self.listener.local_addr().unwrap())
+    }
+
+    /// Answers the next connection as a server does that admits nobody.
+    pub(crate) async fn reject(&self) {
+        let (mut stream, _) = patiently("a connection", self.listener.accept()).await.unwrap();
+        let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.ok();
     }
 
     /// The next connection and its hello.

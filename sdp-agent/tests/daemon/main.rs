@@ -1,0 +1,177 @@
+//! The daemon as operators run it: its command line, its signals, its TLS.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use sdp_core::protocol::{AgentFrame, Frame, ServerFrame, Welcome, WireMessage};
+use secrecy::ExposeSecret;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    process::{Child, Command},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+use tokio_tungstenite::{accept_async, tungstenite::Message};
+
+const TOKEN: &str = "the-enrolment-token";
+
+fn write_config(dir: &Path, server: &str, more: &str) -> PathBuf {
+    std::fs::write(dir.join("token"), format!("{TOKEN}\n")).unwrap();
+    let path = dir.join("sdp-agent.toml");
+    let text = format!(
+        "name = 'micro-92'\nserver = '{server}'\ntoken_file = '{dir}/token'\ndata_dir = '{dir}/data'\n\
+        advertise = '127.0.0.1'\n{more}[deployer]\nkind = 'process'\n",
+        dir = dir.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn daemon(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sdp-agent"));
+    command.arg("--config").arg(config).args(arguments).env_remove("SSL_CERT_DIR").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+async fn patiently<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+async fn run(config: &Path, arguments: &[&str]) -> Output {
+    patiently("the daemon's end", daemon(config, arguments).output()).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Takes the hello, welcomes the agent, has it told to stop, and waits until it has.
+async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, child: Child) -> Output {
+    let mut socket = accept_async(stream).await.unwrap();
+    let hello = loop {
+        if let Message::Text(hello) = socket.next().await.unwrap().unwrap() {
+            break WireMessage::Text(hello.as_str().into());
+        }
+    };
+    let AgentFrame::Hello(hello) = AgentFrame::decode(&hello).unwrap() else { panic!("not a hello") };
+    assert_eq!((hello.agent.as_str(), hello.token.0.expose_secret()), ("micro-92", TOKEN));
+    let welcome = ServerFrame::Welcome(Welcome { protocol: 1, server: "0".into(), acked: Default::default() });
+    let WireMessage::Text(welcome) = welcome.encode() else { panic!("not text") };
+    socket.send(Message::text(welcome)).await.unwrap();
+
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    while let Some(Ok(message)) = socket.next().await {
+        if matches!(message, Message::Close(_)) {
+            break;
+        }
+    }
+    socket.close(None).await.ok();
+    drop(socket);
+    child.wait_with_output().await.unwrap()
+}
+
+#[tokio::test]
+async fn it_runs_until_it_is_told_to_stop_and_keeps_its_token_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = write_config(dir.path(), &format!("ws://{}/ws/agent", listener.local_addr().unwrap()), "");
+    let child = daemon(&config, &["--log", "trace"]).spawn().unwrap();
+    let output = patiently("the daemon", async {
+        let (stream, _) = listener.accept().await.unwrap();
+        serve_one(stream, child).await
+    });
+    let output = output.await;
+    let log = text(&output.stderr);
+    assert!(output.status.success() && log.contains("connected") && log.contains("stopping"), "{log}");
+    assert!(!log.contains(TOKEN), "the token is in the log");
+}
+
+#[tokio::test]
+async fn it_connects_by_tls_to_a_server_that_the_machines_certificates_vouch_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/tls");
+    let chain = vec![CertificateDer::from_pem_file(certificates.join("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(certificates.join("server-key.pem")).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let tls = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let acceptor = TlsAcceptor::from(Arc::new(tls.with_single_cert(chain, key).unwrap()));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = write_config(dir.path(), &format!("wss://{}/ws/agent", listener.local_addr().unwrap()), "");
+    let child = daemon(&config, &[]).env("SSL_CERT_FILE", certificates.join("ca.pem")).spawn().unwrap();
+    let output = patiently("the daemon", async {
+        let (stream, _) = listener.accept().await.unwrap();
+        serve_one(acceptor.accept(stream).await.unwrap(), child).await
+    });
+    let output = output.await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn it_does_not_talk_to_a_server_that_nobody_vouches_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/tls");
+    let chain = vec![CertificateDer::from_pem_file(certificates.join("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(certificates.join("server-key.pem")).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let tls = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let acceptor = TlsAcceptor::from(Arc::new(tls.with_single_cert(chain, key).unwrap()));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = write_config(dir.path(), &format!("wss://{}/ws/agent", listener.local_addr().unwrap()), "");
+    // A certificate that is no authority's for this server.
+    let command = daemon(&config, &[]).env("SSL_CERT_FILE", certificates.join("server.pem")).spawn();
+    let _child = command.unwrap();
+    let (stream, _) = patiently("a connection", listener.accept()).await.unwrap();
+    assert!(patiently("the handshake", acceptor.accept(stream)).await.is_err());
+}
+
+#[tokio::test]
+async fn check_config_says_what_is_right_and_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write_config(dir.path(), "ws://127.0.0.1:1/ws/agent", "");
+    let output = run(&config, &["check-config"]).await;
+    assert!(output.status.success() && text(&output.stdout).contains("is valid"), "{}", text(&output.stderr));
+
+    let output = run(&config, &["check-config", "--set", "deployer.kind=swarm"]).await;
+    assert!(!output.status.success() && text(&output.stderr).contains("--deployer-kind"), "{}", text(&output.stderr));
+
+    std::fs::remove_file(dir.path().join("token")).unwrap();
+    let output = run(&config, &["check-config"]).await;
+    assert!(!output.status.success() && text(&output.stderr).contains("`token_file`"), "{}", text(&output.stderr));
+
+    let output = run(&dir.path().join("absent.toml"), &[]).await;
+    assert!(!output.status.success() && text(&output.stderr).contains("absent.toml"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn help_shows_a_first_configuration_that_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(Path::new("-"), &["--help"]).await;
+    let help = text(&output.stdout);
+    let (first, rest) = (help.find("  name = \"micro-92\"").unwrap(), help.find("Every key can be set").unwrap());
+    let repo = "[[repo]]\nname = 'erangel-ocean'\npath = '/srv/repos/erangel-ocean'\nremote = 'https://g/x.git'\nrecipe = 'php'\n";
+    let path = dir.path().join("sdp-agent.toml");
+    std::fs::write(&path, format!("{}\n{repo}", &help[first..rest])).unwrap();
+    std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+    let token = format!("token_file={}", dir.path().join("token").display());
+    let output = run(&path, &["check-config", "--set", &token]).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}

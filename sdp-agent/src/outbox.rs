@@ -132,6 +132,12 @@ impl Outbox {
         Ok(OutboxSink { log, closing: self.inner.closing.clone() })
     }
 
+    /// Where more events of a deployment that is under way go; none when it is not.
+    pub(crate) fn sink_under_way(&self, deployment: DeploymentId) -> Option<OutboxSink> {
+        let log = self.logs().get(&deployment).filter(|log| log.progress().state.is_active()).cloned()?;
+        Some(OutboxSink { log, closing: self.inner.closing.clone() })
+    }
+
     /// Every deployment that is under way or not wholly acknowledged, for the hello.
     pub fn unacked(&self) -> Vec<HeldEvents> {
         let held = |(deployment, log): (&DeploymentId, &Arc<Log>)| {

@@ -213,7 +213,7 @@ impl Work {
         for (deployment, cancel) in active {
             let progress = self.inner.parts.outbox.progress(deployment);
             let stage = progress.and_then(|progress| progress.stage).map_or(Stage::Source, |(stage, _)| stage);
-            if let Ok(sink) = self.inner.parts.outbox.sink(deployment) {
+            if let Some(sink) = self.inner.parts.outbox.sink_under_way(deployment) {
                 let note = EventKind::note(stage, "the agent is stopping and cancels this deployment");
                 sink.accept(note).await.map_err(|error| tracing::error!(%deployment, %error, "an event was lost")).ok();
             }

@@ -6,8 +6,8 @@ use sdp_core::{
     DeploymentId, ErrorCode, Inventory, Problem,
     problem::chain,
     protocol::{
-        AgentFrame, Frame, Hello, OLDEST_VERSION, Outcome, Reply, Request, ServerFrame, TokenFrame, VERSION, Welcome,
-        WireMessage,
+        AgentFrame, CodecError, Frame, Hello, OLDEST_VERSION, Outcome, Reply, Request, ServerFrame, TokenFrame,
+        VERSION, Welcome, WireMessage,
     },
 };
 use serde::Deserialize;
@@ -168,8 +168,9 @@ impl Session<'_> {
                 AgentFrame::Unsupported { frame }
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "a frame of the server's cannot be read");
-                unreadable(message, &chain(&error))
+                let error = fault(message, &error);
+                tracing::warn!(error, "a frame of the server's cannot be read");
+                unreadable(message, &error)
             }
         };
         // The reader never waits for the writer: a full queue would stop the acknowledgements.
@@ -230,6 +231,14 @@ impl Session<'_> {
     }
 }
 
+/// What is wrong with a message, without quoting one that carries credentials.
+fn fault(message: &WireMessage, error: &CodecError) -> String {
+    match message {
+        WireMessage::Text(text) if text.contains("password") => "its content is not valid, and not shown".into(),
+        _ => chain(error),
+    }
+}
+
 /// The answer to a message that is no frame: where it was meant as a request, a reply.
 fn unreadable(message: &WireMessage, error: &str) -> AgentFrame {
     #[derive(Deserialize)]
@@ -247,5 +256,19 @@ fn unreadable(message: &WireMessage, error: &str) -> AgentFrame {
             Err(_) => AgentFrame::Unsupported { frame: kind },
         },
         _ => AgentFrame::Unsupported { frame: if kind.is_empty() { "unreadable".into() } else { kind } },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_frame_quotes_no_password() {
+        let text = r#"{"type":"request","id":1,"deadline_ms":1,
+            "body":{"op":"verify","credentials":{"username":"ada","password":12345678}}}"#;
+        let message = WireMessage::Text(text.into());
+        let error = ServerFrame::decode(&message).unwrap_err();
+        assert!(!fault(&message, &error).contains("12345678"));
     }
 }

@@ -271,8 +271,17 @@ pub(crate) struct Mortal {
 
 impl Mortal {
     pub(crate) async fn start(config: AgentConfig, parts: Parts) -> Self {
+        Self::starting(async { Agent::start_with(config, parts).unwrap() }).await
+    }
+
+    /// One on its real parts.
+    pub(crate) async fn start_real(config: AgentConfig) -> Self {
+        Self::starting(async { Agent::start(config).await.unwrap() }).await
+    }
+
+    async fn starting(agent: impl Future<Output = Agent> + Send + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let agent = runtime.spawn(async { Agent::start_with(config, parts).unwrap() }).await.unwrap();
+        let agent = runtime.spawn(agent).await.unwrap();
         Self { runtime, agent }
     }
 

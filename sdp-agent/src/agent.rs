@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, TryLockError},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use sdp_core::{
@@ -175,6 +176,10 @@ impl Agent {
     }
 }
 
+/// A child that is being started shares the lock for a moment, also when its parent is gone.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// Makes the data directory and locks it.
 fn lock(data_dir: &Path) -> Result<File, AgentError> {
     let failed = |action, path: &Path| {
@@ -184,9 +189,14 @@ fn lock(data_dir: &Path) -> Result<File, AgentError> {
     fs::create_dir_all(data_dir).map_err(failed("create", data_dir))?;
     let path = data_dir.join("lock");
     let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(AgentError::InUse { path: data_dir.into() }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+    let mut tries = LOCK_TRIES;
+    loop {
+        tries -= 1;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if tries == 0 => return Err(AgentError::InUse { path: data_dir.into() }),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
     }
 }

@@ -265,7 +265,12 @@ pub(super) async fn accept(log: &Arc<Log>, kind: EventKind, closing: &Cancellati
                 let written = log.commit(&event, &line, true);
                 (turn, event, line, written)
             });
-            let (back, event, line, written) = done.await.map_err(SinkError::new)?;
+            let (back, event, line, written) = match done.await {
+                Ok(done) => done,
+                // The runtime is going down: nobody is to learn more than the file says.
+                Err(gone) if gone.is_cancelled() => std::future::pending().await,
+                Err(gone) => return Err(SinkError::new(gone)),
+            };
             turn = back;
             work = Some((event, line));
             written

@@ -82,8 +82,12 @@ async fn branches_are_deployed_from_real_git_as_real_processes_and_the_password_
 async fn after_a_kill_in_the_middle_the_previous_process_serves_again() {
     let (host, server, dir) = (host().await, Server::start().await, tempfile::tempdir().unwrap());
     let checkout = dir.path().join("eredar");
-    let config = || config(&server, &dir.path().join("data"), &repo(&host, &checkout, "['test', '-f', 'healthy']"));
-    let agent = Mortal::start_real(config()).await;
+    let (data, file) = (dir.path().join("data"), dir.path().join("sdp-agent.toml"));
+    let repo = repo(&host, &checkout, "['test', '-f', 'healthy']");
+    std::fs::write(&file, config_text(&server, &data, &repo)).unwrap();
+    let mut daemon = tokio::process::Command::new(env!("CARGO_BIN_EXE_sdp-agent"));
+    daemon.arg("--config").arg(&file).env(sdp_agent::config::TOKEN_ENV, TOKEN).kill_on_drop(true);
+    let mut daemon = daemon.stderr(std::process::Stdio::null()).spawn().unwrap();
     let mut connection = server.welcome(Log::new()).await;
     let good = connection.deploy_with(&quick("eredar"), "main", Some(credentials(PASSWORD))).await;
     connection.until_state(good, DeploymentState::Running).await;
@@ -91,9 +95,9 @@ async fn after_a_kill_in_the_middle_the_previous_process_serves_again() {
     connection.until_state(bad, DeploymentState::Health).await;
     assert_eq!(std::fs::read_to_string(checkout.join("branch.txt")).unwrap(), "feature/x");
     let log = connection.log.clone();
-    agent.kill().await;
+    daemon.kill().await.unwrap();
 
-    let agent = Agent::start(config()).await.unwrap();
+    let agent = Agent::start(config(&server, &data, &repo)).await.unwrap();
     let mut connection = server.welcome(log).await;
     connection.until_state(bad, DeploymentState::Failed).await;
     assert_eq!(failure(&connection.log, bad).previous_restored, Some(true));

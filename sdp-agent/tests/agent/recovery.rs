@@ -30,8 +30,8 @@ async fn killed_in(stage: DeploymentState, behaviour: Behaviour) -> (MemoryRepos
     connection.until_state(good, DeploymentState::Running).await;
     deployer.behave(behaviour);
     let bad = connection.deploy(&quick("eredar"), "feature/x").await;
-    let queued = connection.deploy(&quick("eredar"), "main").await;
     connection.until_state(bad, stage).await;
+    let queued = connection.deploy(&quick("eredar"), "main").await;
     let log = connection.log.clone();
     agent.kill().await;
 

@@ -237,12 +237,16 @@ pub(crate) fn quick(repo: &str) -> InstanceKey {
     InstanceKey::quick(repo.parse().unwrap())
 }
 
-pub(crate) fn config(server: &Server, data_dir: &Path, more: &str) -> AgentConfig {
-    let text = format!(
+pub(crate) fn config_text(server: &Server, data_dir: &Path, more: &str) -> String {
+    format!(
         "name = 'micro-92'\nserver = '{}'\ntoken_file = '-'\ndata_dir = '{}'\nadvertise = '127.0.0.1'\n{more}",
         server.url(),
         data_dir.display()
-    );
+    )
+}
+
+pub(crate) fn config(server: &Server, data_dir: &Path, more: &str) -> AgentConfig {
+    let text = config_text(server, data_dir, more);
     let token = vec![(sdp_agent::config::TOKEN_ENV.to_string(), TOKEN.to_string())];
     AgentConfig::load(Layers::new().file("sdp-agent.toml", text), token, &[]).unwrap()
 }
@@ -271,17 +275,8 @@ pub(crate) struct Mortal {
 
 impl Mortal {
     pub(crate) async fn start(config: AgentConfig, parts: Parts) -> Self {
-        Self::starting(async { Agent::start_with(config, parts).unwrap() }).await
-    }
-
-    /// One on its real parts.
-    pub(crate) async fn start_real(config: AgentConfig) -> Self {
-        Self::starting(async { Agent::start(config).await.unwrap() }).await
-    }
-
-    async fn starting(agent: impl Future<Output = Agent> + Send + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let agent = runtime.spawn(agent).await.unwrap();
+        let agent = runtime.spawn(async { Agent::start_with(config, parts).unwrap() }).await.unwrap();
         Self { runtime, agent }
     }
 

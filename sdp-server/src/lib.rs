@@ -1,2 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod error;
 pub mod events;
+pub mod hub;
 pub mod store;
+
+pub use app::{AppState, Parts, Server, ServerError, router};
+pub use config::ServerConfig;
+pub use error::ApiError;
+pub use events::EventLogs;
+pub use hub::Hub;
+pub use store::Store;

@@ -1,0 +1,120 @@
+//! A deployment's log as a document.
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header;
+use sdp_core::{Event, EventKind, LogStream};
+use serde::Deserialize;
+
+use super::{
+    Path, Query,
+    deployments::{DeploymentPath, find},
+};
+use crate::{ApiError, AppState, auth::SignedIn};
+
+/// How much is read and sent at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Format {
+    #[default]
+    Text,
+    Ndjson,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogQuery {
+    from: Option<u64>,
+    tail: Option<usize>,
+    #[serde(default)]
+    format: Format,
+}
+
+/// What the log has now: from `from` on, or its last `tail` lines.
+pub(super) async fn log(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Path(path): Path<DeploymentPath>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, ApiError> {
+    let id = find(&state, path.id).await?.id;
+    let logs = state.logs().clone();
+    let (render, kind): (fn(Bytes) -> Bytes, _) = match query.format {
+        Format::Text => (to_text, "text/plain; charset=utf-8"),
+        Format::Ndjson => (|lines| lines, "application/x-ndjson"),
+    };
+    let body = match query.tail {
+        Some(lines) => Body::from(render(logs.tail(id, lines).await?)),
+        None => {
+            let last = logs.last_seq(id).await?;
+            let chunks = stream::try_unfold(query.from.unwrap_or(1).max(1), move |next| {
+                let logs = logs.clone();
+                async move {
+                    if next > last {
+                        return Ok::<_, crate::events::EventLogError>(None);
+                    }
+                    let lines = logs.read(id, next, CHUNK_BYTES).await?;
+                    let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+                    Ok((count > 0).then(|| (render(lines), next + count)))
+                }
+            });
+            Body::from_stream(chunks)
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+fn to_text(lines: Bytes) -> Bytes {
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mut text = String::new();
+    for line in lines {
+        match serde_json::from_slice::<Event>(line) {
+            Ok(event) => text.push_str(&render(&event)),
+            Err(_) => text.push_str(&String::from_utf8_lossy(line)),
+        }
+        text.push('\n');
+    }
+    text.into()
+}
+
+/// One event for people.
+fn render(event: &Event) -> String {
+    let at = event.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+    match &event.kind {
+        EventKind::Log { stage, stream, line } => {
+            let mark = if *stream == LogStream::Sdp { '*' } else { '|' };
+            format!("{at} {stage:<6} {mark} {line}")
+        }
+        EventKind::Stage { stage, status } => format!("{at} {stage:<6} = {}", format!("{status:?}").to_lowercase()),
+        EventKind::State { state, failure: None } => format!("{at}        = {state}"),
+        EventKind::State { state, failure: Some(failure) } => format!("{at}        = {state}: {}", failure.reason),
+        EventKind::Source { branch, commit } => format!("{at} source = {branch} at {commit}"),
+        EventKind::Endpoint { url, instance, .. } => format!("{at} start  = {instance} answers on {url}"),
+        EventKind::Route { route } => format!("{at} routes = {} -> {}", route.service, route.value),
+        _ => format!("{at}        ? an event of a newer version"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_one_line_per_event_and_keeps_what_it_does_not_understand() {
+        let lines = concat!(
+            r#"{"seq":1,"at":"2026-01-02T03:04:05Z","type":"log","stage":"build","stream":"stdout","line":"ok"}"#,
+            "\n",
+            r#"{"seq":2,"at":"2026-01-02T03:04:06Z","type":"state","state":"running"}"#,
+            "\nnonsense\n"
+        );
+        let text = String::from_utf8(to_text(Bytes::from_static(lines.as_bytes())).to_vec()).unwrap();
+        assert_eq!(text, "2026-01-02T03:04:05.000Z build  | ok\n2026-01-02T03:04:06.000Z        = running\nnonsense\n");
+    }
+}

@@ -1,0 +1,94 @@
+//! The HTTP API: one file per resource, thin handlers.
+
+mod agents;
+mod deployments;
+mod extract;
+mod health;
+mod logs;
+mod repos;
+mod routes;
+mod sandboxes;
+mod session;
+mod stream;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State, WebSocketUpgrade},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use http::{HeaderValue, Method, Uri, header};
+use sdp_core::{ErrorCode, Problem};
+
+pub use self::{extract::{Json, Path, Query, SecretJson}, sandboxes::SandboxDetail};
+use crate::{ApiError, AppState, hub};
+
+/// The largest body that is read: none of the API's comes near it.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+pub(crate) fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/ws/agent", get(agent_socket))
+        .route("/ws/deployments/{id}", get(stream::follow))
+        .route("/api/login", post(session::login))
+        .route("/api/logout", post(session::logout))
+        .route("/api/me", get(session::me))
+        .route("/api/agents", get(agents::list))
+        .route("/api/agents/{name}", get(agents::one))
+        .route("/api/repos", get(repos::list))
+        .route("/api/repos/{repo}/branches", get(repos::branches))
+        .route("/api/sandboxes", get(sandboxes::list).post(sandboxes::create))
+        .route("/api/sandboxes/{name}", get(sandboxes::one).delete(sandboxes::delete))
+        .route("/api/sandboxes/{name}/deployments", post(deployments::create_in_sandbox))
+        .route("/api/sandboxes/{name}/routes", get(routes::table).put(routes::set_many))
+        .route("/api/sandboxes/{name}/routes/{service}", put(routes::set_one))
+        .route("/api/deployments", get(deployments::list).post(deployments::create))
+        .route("/api/deployments/{id}", get(deployments::one))
+        .route("/api/deployments/{id}/cancel", post(deployments::cancel))
+        .route("/api/deployments/{id}/stop", post(deployments::stop))
+        .route("/api/deployments/{id}/restart", post(deployments::restart))
+        .route("/api/deployments/{id}/retry", post(deployments::retry))
+        .route("/api/deployments/{id}/log", get(logs::log))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(headers))
+        .with_state(state)
+}
+
+async fn agent_socket(
+    State(state): State<AppState>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    Ok(hub::accept(state.hub().clone(), extract::upgrade(upgrade)?))
+}
+
+async fn unknown_path(uri: Uri) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let sentence = format!("{method} is not allowed on {}; the header `Allow` lists what is", uri.path());
+    let mut problem = Problem::new(ErrorCode::BadRequest, sentence);
+    problem.status = 405;
+    ApiError(problem)
+}
+
+/// What every answer says to a browser.
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await.into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

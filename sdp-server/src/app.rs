@@ -1,0 +1,258 @@
+//! The composition root: [`AppState`], the router, and the running [`Server`].
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::Router;
+use sdp_core::{AgentName, config::ConfigError};
+use secrecy::SecretString;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ServerConfig, api,
+    auth::{self, Limiter, Sessions},
+    events::{EventLogError, EventLogs},
+    hub::{Hub, IngestError},
+    store::{Store, StoreError},
+};
+
+/// How long requests in flight have when the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often expired sessions, and the credentials in them, are forgotten.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be made.
+    #[error("the data directory {} cannot be made; check `data_dir` and the permissions above it", .path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong below.
+        source: io::Error,
+    },
+    /// The address cannot be served on.
+    #[error("{address} cannot be listened on; is another server running there, or `listen` wrong?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong below.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The event logs cannot be used.
+    #[error(transparent)]
+    Events(#[from] EventLogError),
+    /// The database cannot be brought up to what the logs say.
+    #[error("the database cannot be brought up to date with the event logs")]
+    Recover(#[from] IngestError),
+}
+
+/// What a server is made of, for who composes it otherwise than from a configuration alone.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration; `listen` and `data_dir` are not looked at.
+    pub config: ServerConfig,
+    /// The database.
+    pub store: Store,
+    /// The event logs.
+    pub logs: EventLogs,
+    /// Where to serve.
+    pub listener: TcpListener,
+}
+
+/// Everything the handlers share. Clones share it.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ServerConfig,
+    store: Store,
+    logs: EventLogs,
+    hub: Hub,
+    sessions: Sessions,
+    limiter: Limiter,
+    stop: CancellationToken,
+}
+
+impl AppState {
+    /// The state of a control plane that is to be mounted in another service; see [`router`].
+    ///
+    /// # Errors
+    /// [`ServerError::Recover`].
+    pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
+        let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone());
+        hub.recover().await?;
+        let inner = Inner {
+            sessions: Sessions::new(config.session.idle, config.session.absolute),
+            limiter: Limiter::new(config.login.attempts, config.login.window),
+            stop: CancellationToken::new(),
+            config,
+            store,
+            logs,
+            hub,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ServerConfig {
+        &self.inner.config
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The event logs.
+    pub fn logs(&self) -> &EventLogs {
+        &self.inner.logs
+    }
+
+    /// The agents' connections.
+    pub fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    /// Who is signed in.
+    pub fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    /// Sign-in attempts.
+    pub fn limiter(&self) -> &Limiter {
+        &self.inner.limiter
+    }
+
+    /// Cancelled when the server stops: streams end.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
+    /// Ends streams and agents' connections.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.hub.shutdown().await;
+    }
+}
+
+/// The whole control plane as a router, to serve or to mount inside another one.
+///
+/// Serve it with [`ConnectInfo`](axum::extract::ConnectInfo) so that sign-in attempts are counted by address.
+pub fn router(state: AppState) -> Router {
+    api::router(state)
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Server {
+    state: AppState,
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the data directory and serves.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn bind(config: ServerConfig) -> Result<Self, ServerError> {
+        config.check()?;
+        let path = config.data_dir.clone();
+        std::fs::create_dir_all(&path).map_err(|source| ServerError::DataDir { path: path.clone(), source })?;
+        let store = Store::open(&path.join("sdp.db"))?;
+        let logs = EventLogs::open(path.join("logs"))?;
+        let address = config.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
+        Self::bind_with(Parts { config, store, logs, listener }).await
+    }
+
+    /// Serves from parts.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn bind_with(parts: Parts) -> Result<Self, ServerError> {
+        let Parts { config, store, logs, listener } = parts;
+        let listen = config.listen;
+        let address = listener.local_addr().map_err(|source| ServerError::Listen { address: listen, source })?;
+        let state = AppState::new(config, store, logs).await?;
+        let app = router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let stop = state.stopping().clone();
+        let serving = tokio::spawn(async move {
+            let serve = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "serving ended");
+            }
+        });
+        let swept = state.clone();
+        let sweeping = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP);
+            while swept.stopping().run_until_cancelled(ticks.tick()).await.is_some() {
+                swept.sessions().sweep(Instant::now());
+            }
+        });
+        tracing::info!(%address, "serving");
+        Ok(Self { state, address, serving, sweeping })
+    }
+
+    /// Where it serves.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the handlers share.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Enrols an agent and gives its token, which is not to be had again.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken.
+    pub async fn enrol(&self, name: &AgentName) -> Result<SecretString, StoreError> {
+        auth::enrol(&self.state.inner.store, name).await
+    }
+
+    /// Waits until it ends of itself.
+    pub async fn join(&mut self) {
+        // A panic has been reported where it happened.
+        let _ = (&mut self.serving).await;
+    }
+
+    /// Stops: streams and agents' connections end, requests in flight are answered.
+    pub async fn shutdown(mut self) {
+        self.state.shutdown().await;
+        if tokio::time::timeout(GRACE, &mut self.serving).await.is_err() {
+            tracing::warn!("some requests were still in flight");
+            self.serving.abort();
+        }
+        let _ = self.sweeping.await;
+    }
+}
+
+/// The address sign-in attempts are counted by.
+pub(crate) fn client_address(extensions: &http::Extensions) -> IpAddr {
+    extensions
+        .get::<axum::extract::ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip())
+}

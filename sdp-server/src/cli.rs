@@ -1,0 +1,179 @@
+//! The command line of the daemon.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Parser, Subcommand};
+use sdp_core::{
+    AgentName,
+    config::{ConfigError, Layers},
+    problem::chain,
+};
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Server, ServerConfig, Store, auth};
+
+const DEFAULT_CONFIG: &str = "/etc/sdp/sdp-server.toml";
+
+/// Runs SDP's control plane: the HTTP API, the agents' connections, the deployments' logs.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    /// The configuration file; /etc/sdp/sdp-server.toml, if it exists, when not given.
+    #[arg(short, long, global = true, env = "SDP_SERVER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Sets a key over file and environment, dotted: `--set session.idle=2h`. Repeatable.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+    /// What to log: `info`, `debug`, or by part, such as `info,sdp_server::hub=debug`.
+    #[arg(long, global = true, env = "SDP_SERVER_LOG", default_value = "info")]
+    pub log: String,
+    /// What to do; without any, the server runs until it is told to stop (SIGTERM or Ctrl-C).
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the daemon can do besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Checks the configuration, says what is wrong, and exits.
+    CheckConfig,
+    /// Enrols, lists and revokes agents. The server may be running meanwhile.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+}
+
+/// `sdp-server agent …`.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Enrols an agent and prints its token, once: only a hash is kept.
+    Add {
+        /// Its name: lower-case letters, digits and hyphens.
+        name: AgentName,
+    },
+    /// Lists the enrolled agents and when they were last heard of.
+    List,
+    /// Revokes an agent's token; its connection ends within seconds.
+    Remove {
+        /// Its name.
+        name: AgentName,
+    },
+}
+
+const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
+
+  listen = "127.0.0.1:3452"
+  data_dir = "/var/lib/sdp-server"      # sdp.db and logs/
+  auth_agent = "gateway"                # who checks sign-ins; default: a connected agent, best with a gateway
+  gateway_agent = "gateway"             # needed only where several agents have a gateway
+  allowed_origins = []                  # other sites whose pages may use the API
+  sandbox_lifetime = "7d"
+
+  [session]
+  idle = "8h"
+  absolute = "24h"
+  cookie_secure = false                 # true behind TLS
+
+  [login]
+  attempts = 5                          # failed ones, per user and address, within
+  window = "1m"
+
+  [agents]
+  hello = "10s"
+  ping = "5s"
+  silence = "15s"
+  request = "30s"
+
+Every key can be set by an environment variable, SDP_SERVER__SESSION__IDLE=2h, and by a flag,
+--set session.idle=2h. The flag wins over the variable, the variable over the file.
+
+First steps:
+
+  sdp-server agent add micro-92 > micro-92.token    # copy it to the agent's token_file
+  sdp-server                                        # then open http://127.0.0.1:3452/healthz"#;
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
+        _ => Err("write it as KEY=VALUE, such as session.idle=2h".into()),
+    }
+}
+
+impl Cli {
+    /// The configuration of file, environment and flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line and key.
+    pub fn load(&self) -> Result<ServerConfig, ConfigError> {
+        let fallback = Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
+        let layers = match self.config.clone().or(fallback) {
+            Some(path) => match std::fs::read_to_string(&path) {
+                Ok(text) => Layers::new().file(path, text),
+                Err(source) => return Err(ConfigError::Read { path, source }),
+            },
+            None => Layers::new(),
+        };
+        let vars = std::env::vars_os();
+        let env = vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        ServerConfig::load(layers, env.collect(), &self.set)
+    }
+
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn run(&self) -> Result<(), String> {
+        let config = self.load().map_err(|error| chain(&error))?;
+        match &self.command {
+            None => serve(config).await,
+            Some(Command::CheckConfig) => {
+                let text = format!("the configuration is valid: {}, data in {}\n", config.listen, config.data_dir.display());
+                print(&text)
+            }
+            Some(Command::Agent(command)) => print(&agent(&config.data_dir, command).await?),
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+async fn agent(data_dir: &Path, command: &AgentCommand) -> Result<String, String> {
+    std::fs::create_dir_all(data_dir).map_err(|error| format!("{} cannot be made: {error}", data_dir.display()))?;
+    let store = Store::open(&data_dir.join("sdp.db")).map_err(|error| chain(&error))?;
+    match command {
+        AgentCommand::Add { name } => {
+            let token = auth::enrol(&store, name).await.map_err(|error| chain(&error))?;
+            Ok(format!("{}\n", token.expose_secret()))
+        }
+        AgentCommand::List => {
+            let agents = store.agents().await.map_err(|error| chain(&error))?;
+            let line = |(name, seen, _): &(AgentName, Option<jiff::Timestamp>, _)| {
+                format!("{name}\t{}\n", seen.map_or("never seen".into(), |at| format!("last seen {at}")))
+            };
+            Ok(agents.iter().map(line).collect())
+        }
+        AgentCommand::Remove { name } => match store.remove_agent(name).await.map_err(|error| chain(&error))? {
+            true => Ok(format!("{name} is revoked\n")),
+            false => Err(format!("no agent is called {name}; `sdp-server agent list` shows those there are")),
+        },
+    }
+}
+
+async fn serve(config: ServerConfig) -> Result<(), String> {
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = signals.map_err(|error| format!("signals cannot be received: {error}"))?;
+    let mut server = Server::bind(config).await.map_err(|error| chain(&error))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = server.join() => return Err("the server ended of itself; its log says why".into()),
+    }
+    tracing::info!("stopping");
+    server.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! `sdp-server.toml`: typed, checked, and every key overridable.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use sdp_core::{
+    AgentName,
+    config::{ConfigError, Layers},
+};
+use serde::Deserialize;
+use url::Url;
+
+/// The prefix of the environment variables that override keys: `SDP_SERVER__LISTEN`.
+pub const ENV_PREFIX: &str = "SDP_SERVER";
+
+/// The control plane's configuration. Every key has a default.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// The address to serve on.
+    pub listen: SocketAddr,
+    /// Holds `sdp.db` and `logs/`. One server owns it.
+    pub data_dir: PathBuf,
+    /// The agent that checks sign-ins; none takes a connected one, with a gateway if there is one.
+    pub auth_agent: Option<AgentName>,
+    /// The agent whose gateway the routes are of; needed where several have one.
+    pub gateway_agent: Option<AgentName>,
+    /// Origins of other sites whose pages may use the API with a signed-in browser.
+    pub allowed_origins: Vec<String>,
+    /// How long a sandbox lives unless its maker says otherwise.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub sandbox_lifetime: Duration,
+    /// Sign-in sessions.
+    pub session: SessionConfig,
+    /// Sign-in attempts.
+    pub login: LoginConfig,
+    /// The agents' connections.
+    pub agents: AgentsConfig,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3452)),
+            data_dir: "/var/lib/sdp-server".into(),
+            auth_agent: None,
+            gateway_agent: None,
+            allowed_origins: Vec::new(),
+            sandbox_lifetime: Duration::from_secs(7 * 86_400),
+            session: SessionConfig::default(),
+            login: LoginConfig::default(),
+            agents: AgentsConfig::default(),
+        }
+    }
+}
+
+/// `[session]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionConfig {
+    /// A session that nobody uses ends after this.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub idle: Duration,
+    /// Every session ends after this.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub absolute: Duration,
+    /// Whether browsers send the cookie over HTTPS only; set it behind TLS.
+    pub cookie_secure: bool,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(8 * 3600), absolute: Duration::from_secs(24 * 3600), cookie_secure: false }
+    }
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoginConfig {
+    /// How many failed attempts one user has from one address within the window; ten times as
+    /// many has an address over all users.
+    pub attempts: u32,
+    /// The window.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub window: Duration,
+}
+
+impl Default for LoginConfig {
+    fn default() -> Self {
+        Self { attempts: 5, window: Duration::from_secs(60) }
+    }
+}
+
+/// `[agents]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentsConfig {
+    /// How long a new connection has for its hello.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub hello: Duration,
+    /// How often a connection is pinged.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub ping: Duration,
+    /// How long a connection may be silent before it counts as gone.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub silence: Duration,
+    /// How long an agent has to answer a request.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub request: Duration,
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { hello: seconds(10), ping: seconds(5), silence: seconds(15), request: seconds(30) }
+    }
+}
+
+impl ServerConfig {
+    /// Reads the layers and checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line and key.
+    ///
+    /// ```
+    /// use sdp_core::config::Layers;
+    /// use sdp_server::ServerConfig;
+    /// let env = vec![("SDP_SERVER__SESSION__IDLE".to_string(), "30m".to_string())];
+    /// let config = ServerConfig::load(Layers::new().file("sdp-server.toml", "data_dir = '/tmp/x'"), env, &[])?;
+    /// assert_eq!(config.session.idle.as_secs(), 1800);
+    /// # Ok::<(), sdp_core::config::ConfigError>(())
+    /// ```
+    pub fn load(layers: Layers, env: Vec<(String, String)>, flags: &[(String, String)]) -> Result<Self, ConfigError> {
+        let layers = layers.env(ENV_PREFIX, env);
+        let layers = flags.iter().fold(layers, |layers, (key, value)| layers.flag(key, Some(value)));
+        let config: Self = layers.load()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let durations = [
+            ("sandbox_lifetime", self.sandbox_lifetime),
+            ("session.idle", self.session.idle),
+            ("session.absolute", self.session.absolute),
+            ("login.window", self.login.window),
+            ("agents.hello", self.agents.hello),
+            ("agents.ping", self.agents.ping),
+            ("agents.silence", self.agents.silence),
+            ("agents.request", self.agents.request),
+        ];
+        if let Some((key, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
+            return Err(invalid(key, "must be longer than nothing"));
+        }
+        if self.agents.silence <= self.agents.ping {
+            return Err(invalid("agents.silence", "must be longer than `agents.ping`"));
+        }
+        if self.login.attempts == 0 {
+            return Err(invalid("login.attempts", "must be at least 1, or nobody can sign in"));
+        }
+        let is_origin = |text: &String| {
+            Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == *text)
+        };
+        match self.allowed_origins.iter().find(|text| !is_origin(text)) {
+            Some(_) => Err(invalid("allowed_origins", "must hold origins such as \"https://tools.example\", without a path")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn invalid(key: &str, reason: &str) -> ConfigError {
+    ConfigError::Invalid { key: key.into(), reason: reason.into() }
+}

@@ -1,0 +1,156 @@
+//! Events on their way: to the log on disk, into the database, to who listens.
+
+use std::collections::HashMap;
+
+use sdp_core::{
+    AgentName, Deployment, DeploymentId, Event, Failure, ErrorCode, DeploymentState,
+    problem::chain,
+    protocol::{EventBatch, HeldEvents},
+};
+
+use super::Hub;
+use crate::{
+    events::EventLogError,
+    store::StoreError,
+};
+
+/// How much of a log is read at once when the database catches up with it.
+const CATCH_UP_BYTES: usize = 1024 * 1024;
+
+/// Why a batch was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// The log did not take it.
+    #[error("the event log did not take the events")]
+    Log(#[from] EventLogError),
+    /// The log has it and the database does not: it catches up when the agent connects again.
+    #[error("the database did not take the events over")]
+    Store(#[from] StoreError),
+    /// The deployment is another agent's.
+    #[error("deployment {deployment} belongs to agent {owner}")]
+    Foreign {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// Whose it is.
+        owner: AgentName,
+    },
+}
+
+/// What a connection has found out about the deployments it sends events of: whether the database
+/// knows them.
+pub(super) type Known = HashMap<DeploymentId, bool>;
+
+impl Hub {
+    /// Takes a batch over and gives the sequence number to acknowledge.
+    ///
+    /// A deployment that the database does not know, after a restored backup for example, keeps its
+    /// events too: the log takes them and they are acknowledged, with a warning.
+    pub(super) async fn ingest(
+        &self,
+        agent: &AgentName,
+        known: &mut Known,
+        batch: &EventBatch,
+    ) -> Result<u64, IngestError> {
+        let id = batch.deployment();
+        let in_store = match known.get(&id) {
+            Some(in_store) => *in_store,
+            None => self.meet(agent, known, id).await?,
+        };
+        let appended = self.shared.logs.append(batch).await?;
+        if in_store {
+            let changed = self.shared.store.fold_events(id, &appended.new).await?;
+            self.publish(changed);
+        }
+        Ok(appended.last)
+    }
+
+    async fn meet(&self, agent: &AgentName, known: &mut Known, id: DeploymentId) -> Result<bool, IngestError> {
+        let deployment = self.shared.store.deployment(id).await?;
+        match &deployment {
+            Some(deployment) if deployment.agent != *agent => {
+                return Err(IngestError::Foreign { deployment: id, owner: deployment.agent.clone() });
+            }
+            Some(_) => {}
+            None => tracing::warn!(%agent, deployment = %id, "events of a deployment that the database does not know; kept in its log"),
+        }
+        known.insert(id, deployment.is_some());
+        Ok(deployment.is_some())
+    }
+
+    /// Takes what the log has and the database lacks over into it.
+    pub(super) async fn catch_up(&self, id: DeploymentId) -> Result<(), IngestError> {
+        let mut next = match self.shared.store.folded_seq(id).await {
+            Ok(seq) => seq + 1,
+            Err(StoreError::NoDeployment(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        loop {
+            let lines = self.shared.logs.read(id, next, CATCH_UP_BYTES).await?;
+            let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let events: Vec<Event> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            let Some(last) = events.last() else { return Ok(()) };
+            next = last.seq + 1;
+            let changed = self.shared.store.fold_events(id, &events).await?;
+            self.publish(changed);
+        }
+    }
+
+    /// Brings the database up to what the logs say, after a crash between the two.
+    ///
+    /// # Errors
+    /// [`IngestError`] when either cannot be read.
+    pub async fn recover(&self) -> Result<(), IngestError> {
+        for deployment in self.shared.store.active_deployments(None).await? {
+            self.catch_up(deployment.id).await?;
+        }
+        Ok(())
+    }
+
+    /// How far the server has what an agent holds; what it should work on and does not is lost.
+    pub(super) async fn reconcile(
+        &self,
+        agent: &AgentName,
+        held: &[HeldEvents],
+        active: &[Deployment],
+    ) -> Result<std::collections::BTreeMap<String, u64>, IngestError> {
+        let mut acked = std::collections::BTreeMap::new();
+        for held in held {
+            acked.insert(held.deployment.to_string(), self.shared.logs.last_seq(held.deployment).await?);
+            self.catch_up(held.deployment).await?;
+        }
+        for deployment in active {
+            let id = deployment.id;
+            if held.iter().any(|held| held.deployment == id) || self.dispatching().contains(&id) {
+                continue;
+            }
+            self.catch_up(id).await?;
+            let reason = format!("agent {agent} came back without this deployment: it lost it; deploy again");
+            tracing::warn!(%agent, deployment = %id, "the agent lost a deployment");
+            self.fail(id, ErrorCode::AgentAway, reason).await?;
+        }
+        Ok(acked)
+    }
+
+    /// Marks a deployment failed unless it has ended otherwise meanwhile.
+    pub(super) async fn fail(&self, id: DeploymentId, code: ErrorCode, reason: String) -> Result<(), StoreError> {
+        let failure = Failure { stage: None, code, reason, previous_restored: None };
+        match self.shared.store.set_state(id, DeploymentState::Failed, Some(failure)).await {
+            Ok(changed) => self.publish(changed.into_iter().collect()),
+            Err(error @ StoreError::Illegal { .. }) => tracing::debug!(error = chain(&error), "it ended meanwhile"),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Tells who listens; ends the logs of what the pipeline has finished.
+    pub(super) fn publish(&self, changed: Vec<Deployment>) {
+        for deployment in changed {
+            if !deployment.state.is_active() {
+                self.shared.logs.finish(deployment.id);
+            }
+            // Nobody need be listening.
+            let _ = self.shared.changes.send(deployment);
+        }
+    }
+}

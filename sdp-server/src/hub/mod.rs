@@ -1,0 +1,210 @@
+//! Agents' connections: sessions, requests in flight, events on their way to disk, dispatch.
+//!
+//! - The newest connection of an agent replaces an older one.
+//! - A request fails as soon as the connection it went over is gone.
+//! - An event is acknowledged when it is in the deployment's log on disk, and not before.
+
+mod dispatch;
+mod ingest;
+mod request;
+mod session;
+mod socket;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sdp_core::{
+    Agent, AgentName, Deployment, DeploymentId, Inventory,
+    protocol::{ReplyBody, RequestBody, ServerFrame},
+};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{ingest::IngestError, request::RequestError};
+pub(crate) use self::{dispatch::declares, socket::accept};
+use self::request::Pending;
+use crate::{
+    config::AgentsConfig,
+    events::EventLogs,
+    store::{Store, StoreError},
+};
+
+/// How many changes a slow listener may be behind before it misses some.
+const CHANGES: usize = 1024;
+
+/// The hub. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    logs: EventLogs,
+    timing: AgentsConfig,
+    links: Mutex<HashMap<AgentName, Link>>,
+    epochs: AtomicU64,
+    changes: broadcast::Sender<Deployment>,
+    /// Deployments on their way to an agent, which no hello can know yet.
+    dispatching: Mutex<HashSet<DeploymentId>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One agent's live connection.
+#[derive(Debug, Clone)]
+struct Link {
+    epoch: u64,
+    inventory: Inventory,
+    frames: mpsc::Sender<ServerFrame>,
+    pending: Arc<Pending>,
+    close: CancellationToken,
+    heard: Arc<Mutex<Timestamp>>,
+}
+
+impl Hub {
+    /// A hub without connections.
+    pub fn new(store: Store, logs: EventLogs, timing: AgentsConfig) -> Self {
+        let shared = Shared {
+            store,
+            logs,
+            timing,
+            links: Mutex::default(),
+            epochs: AtomicU64::new(1),
+            changes: broadcast::Sender::new(CHANGES),
+            dispatching: Mutex::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Every change of a deployment from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Deployment> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Every enrolled agent, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let enrolled = self.shared.store.agents().await?;
+        let active = self.shared.store.active_deployments(None).await?;
+        let links = self.links();
+        let agents = enrolled.into_iter().map(|(name, last_seen, inventory)| {
+            let link = links.get(&name);
+            let count = active.iter().filter(|deployment| deployment.agent == name).count();
+            Agent {
+                connected: link.is_some(),
+                last_seen: link.map(Link::heard).or(last_seen),
+                inventory: link.map(|link| link.inventory.clone()).or(inventory),
+                active_deployments: u32::try_from(count).unwrap_or(u32::MAX),
+                name,
+            }
+        });
+        Ok(agents.collect())
+    }
+
+    /// Asks an agent and waits for its answer, at most the configured time.
+    ///
+    /// # Errors
+    /// [`RequestError`]; at once when the agent is away or goes away meanwhile.
+    pub async fn request(&self, agent: &AgentName, body: RequestBody) -> Result<ReplyBody, RequestError> {
+        self.request_within(agent, body, self.shared.timing.request).await
+    }
+
+    /// Asks an agent and waits at most `limit` for its answer.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn request_within(
+        &self,
+        agent: &AgentName,
+        body: RequestBody,
+        limit: Duration,
+    ) -> Result<ReplyBody, RequestError> {
+        let link = self.links().get(agent).cloned();
+        match link {
+            Some(link) => request::send(agent, &link, body, limit).await,
+            None => Err(self.away(agent).await),
+        }
+    }
+
+    /// That an agent is away, and since when.
+    pub(crate) async fn away(&self, agent: &AgentName) -> RequestError {
+        match self.shared.store.agents().await {
+            Ok(agents) => {
+                let seen = agents.into_iter().find(|(name, ..)| name == agent).and_then(|(_, seen, _)| seen);
+                RequestError::Away { agent: agent.clone(), last_seen: seen }
+            }
+            Err(error) => RequestError::Store(error),
+        }
+    }
+
+    /// Ends every connection and waits until all is quiet.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    fn links(&self) -> MutexGuard<'_, HashMap<AgentName, Link>> {
+        self.shared.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new connection in; an older one of the same agent ends.
+    fn register(&self, agent: &AgentName, inventory: Inventory, frames: mpsc::Sender<ServerFrame>) -> Link {
+        let link = Link {
+            epoch: self.shared.epochs.fetch_add(1, Ordering::Relaxed),
+            inventory,
+            frames,
+            pending: Arc::default(),
+            close: self.shared.stop.child_token(),
+            heard: Arc::new(Mutex::new(Timestamp::now())),
+        };
+        if let Some(older) = self.links().insert(agent.clone(), link.clone()) {
+            tracing::warn!(%agent, "a newer connection of this agent replaces the older one");
+            older.end();
+        }
+        link
+    }
+
+    /// Takes a connection out, unless a newer one has its place.
+    fn unregister(&self, agent: &AgentName, link: &Link) {
+        link.end();
+        let mut links = self.links();
+        if links.get(agent).is_some_and(|current| current.epoch == link.epoch) {
+            links.remove(agent);
+        }
+    }
+
+    fn set_inventory(&self, agent: &AgentName, epoch: u64, inventory: Inventory) {
+        if let Some(link) = self.links().get_mut(agent).filter(|link| link.epoch == epoch) {
+            link.inventory = inventory;
+        }
+    }
+}
+
+impl Link {
+    fn heard(&self) -> Timestamp {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Timestamp::now();
+    }
+
+    fn end(&self) {
+        self.close.cancel();
+        self.pending.close();
+    }
+}

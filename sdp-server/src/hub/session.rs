@@ -1,0 +1,326 @@
+//! One agent's connection, without its socket: frames in, frames out.
+
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use jiff::Timestamp;
+use sdp_core::{
+    AgentName, ErrorCode, Problem,
+    problem::chain,
+    protocol::{
+        AgentFrame, CodecError, Frame, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, ServerFrame, VERSION, Welcome,
+        WireMessage,
+    },
+};
+use secrecy::ExposeSecret;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{Hub, Link, ingest::{IngestError, Known}};
+use crate::{auth, events::EventLogError};
+
+/// How many frames may wait for the connection before whoever makes them waits too.
+const OUTGOING: usize = 64;
+
+/// The longest that a write may be stuck.
+const WRITE: Duration = Duration::from_secs(15);
+
+/// Every this many pings the database learns that the agent lives, and the token is checked again.
+const PINGS_PER_CHECK: u32 = 2;
+
+/// What comes in.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A message that should be a frame.
+    Frame(WireMessage),
+    /// A ping or pong.
+    SignOfLife,
+}
+
+/// What goes out.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// A frame.
+    Frame(ServerFrame),
+    /// A ping.
+    Ping,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The other side, the network, or a newer connection.
+    Gone(String),
+    /// The agent is told why, and that it should not simply go on.
+    Refused(Problem),
+}
+
+fn refused(code: ErrorCode, sentence: impl Into<String>) -> End {
+    End::Refused(Problem::new(code, sentence))
+}
+
+fn unreadable(error: &CodecError) -> End {
+    let code = if matches!(error, CodecError::TooLarge(_)) { ErrorCode::TooLarge } else { ErrorCode::BadRequest };
+    refused(code, chain(error))
+}
+
+/// Runs one connection from its hello to its end.
+pub(super) async fn run<I, O, E>(hub: &Hub, mut incoming: I, mut outgoing: O)
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    O: Sink<Outgoing, Error = E> + Unpin,
+    E: std::error::Error + 'static,
+{
+    let limit = hub.shared.timing.hello;
+    let greeted = tokio::select! {
+        greeted = timeout(limit, greet(hub, &mut incoming)) => greeted,
+        () = hub.shared.stop.cancelled() => return,
+    };
+    let greeted = greeted.unwrap_or_else(|_| Err(refused(ErrorCode::Timeout, "no hello came in time")));
+    let end = match greeted {
+        Ok(hello) => talk(hub, *hello, &mut incoming, &mut outgoing).await,
+        Err(end) => end,
+    };
+    match end {
+        End::Gone(reason) => tracing::info!(reason, "an agent's connection ended"),
+        End::Refused(problem) => {
+            tracing::warn!(reason = problem.detail, "an agent's connection was refused");
+            let frame = outgoing.send(Outgoing::Frame(ServerFrame::Refused(problem)));
+            // It may be gone already.
+            let _ = timeout(WRITE, frame).await;
+        }
+    }
+    let _ = timeout(WRITE, outgoing.close()).await;
+}
+
+async fn greet<I, E>(hub: &Hub, incoming: &mut I) -> Result<Box<Hello>, End>
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    E: std::error::Error + 'static,
+{
+    let message = loop {
+        if let Incoming::Frame(message) = next(incoming).await? {
+            break message;
+        }
+    };
+    let hello = match AgentFrame::decode(&message) {
+        Ok(AgentFrame::Hello(hello)) => hello,
+        Ok(_) => return Err(refused(ErrorCode::BadRequest, "the first frame must be a hello")),
+        Err(error) => return Err(unreadable(&error)),
+    };
+    if hello.protocol < OLDEST_VERSION || hello.oldest_protocol > VERSION || hello.oldest_protocol > hello.protocol {
+        let (who, other) = if hello.protocol < OLDEST_VERSION { ("agent", "server") } else { ("server", "agent") };
+        let sentence = format!(
+            "the agent speaks protocol {} to {}, the server {OLDEST_VERSION} to {VERSION}: update the {who}, which is older than the {other}",
+            hello.oldest_protocol, hello.protocol
+        );
+        return Err(refused(ErrorCode::Unsupported, sentence));
+    }
+    admit(hub, &hello).await?;
+    Ok(hello)
+}
+
+async fn admit(hub: &Hub, hello: &Hello) -> Result<[u8; 32], End> {
+    let given = auth::hash(hello.token.0.expose_secret());
+    let kept = hub.shared.store.agent_token_hash(&hello.agent).await.map_err(|error| End::Refused((&error).into()))?;
+    match kept {
+        Some(kept) if auth::same(&kept, &given) => Ok(kept),
+        // One sentence for both, so that names cannot be guessed.
+        _ => {
+            let sentence = format!("no agent {0} has that token, or it was revoked: enrol it with `sdp-server agent add {0}`", hello.agent);
+            Err(refused(ErrorCode::NotAllowed, sentence))
+        }
+    }
+}
+
+async fn next<I, E>(incoming: &mut I) -> Result<Incoming, End>
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    E: std::error::Error + 'static,
+{
+    match incoming.next().await {
+        Some(Ok(incoming)) => Ok(incoming),
+        Some(Err(error)) => {
+            let sentence = format!("a message could not be read (a frame may have {MAX_FRAME_BYTES} bytes): {}", chain(&error));
+            Err(refused(ErrorCode::BadRequest, sentence))
+        }
+        None => Err(End::Gone("closed by the agent".into())),
+    }
+}
+
+async fn talk<I, O, E>(hub: &Hub, hello: Hello, incoming: &mut I, outgoing: &mut O) -> End
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    O: Sink<Outgoing, Error = E> + Unpin,
+    E: std::error::Error + 'static,
+{
+    let Hello { agent, protocol, inventory, held, token, .. } = hello;
+    let token_hash = auth::hash(token.0.expose_secret());
+    let store = &hub.shared.store;
+    let welcomed = async {
+        let active = store.active_deployments(Some(&agent)).await?;
+        let acked = hub.reconcile(&agent, &held, &active).await?;
+        store.agent_seen(&agent, Timestamp::now(), Some(&inventory)).await?;
+        Ok::<_, IngestError>(Welcome { protocol: protocol.min(VERSION), server: env!("CARGO_PKG_VERSION").into(), acked })
+    };
+    let welcome = match welcomed.await {
+        Ok(welcome) => welcome,
+        Err(error) => return refused(ErrorCode::EventsUnavailable, chain(&error)),
+    };
+    let (frames, queue) = mpsc::channel(OUTGOING);
+    if let Err(_) | Ok(Err(_)) = timeout(WRITE, outgoing.send(Outgoing::Frame(ServerFrame::Welcome(welcome)))).await {
+        return End::Gone("it did not take its welcome".into());
+    }
+    let link = hub.register(&agent, inventory, frames.clone());
+    tracing::info!(%agent, "agent connected");
+    let end = tokio::select! {
+        end = read(hub, &agent, &link, incoming, &frames) => end,
+        end = write(hub, &agent, token_hash, outgoing, queue) => end,
+        () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
+    };
+    hub.unregister(&agent, &link);
+    if let Err(error) = store.agent_seen(&agent, link.heard(), None).await {
+        tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");
+    }
+    tracing::info!(%agent, "agent disconnected");
+    end
+}
+
+async fn read<I, E>(
+    hub: &Hub,
+    agent: &AgentName,
+    link: &Link,
+    incoming: &mut I,
+    frames: &mpsc::Sender<ServerFrame>,
+) -> End
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    E: std::error::Error + 'static,
+{
+    let silence = hub.shared.timing.silence;
+    let mut known = Known::new();
+    loop {
+        let message = match timeout(silence, next(incoming)).await {
+            Ok(Ok(Incoming::Frame(message))) => Some(message),
+            Ok(Ok(Incoming::SignOfLife)) => None,
+            Ok(Err(end)) => return end,
+            Err(_) => return End::Gone(format!("agent {agent} was silent for {silence:?}")),
+        };
+        link.hear();
+        let Some(message) = message else { continue };
+        match take(hub, agent, link, &mut known, &message).await {
+            Ok(None) => {}
+            Ok(Some(answer)) => {
+                if timeout(WRITE, frames.send(answer)).await.is_err() {
+                    return End::Gone(format!("agent {agent} does not read"));
+                }
+            }
+            Err(end) => return end,
+        }
+    }
+}
+
+async fn take(
+    hub: &Hub,
+    agent: &AgentName,
+    link: &Link,
+    known: &mut Known,
+    message: &WireMessage,
+) -> Result<Option<ServerFrame>, End> {
+    match AgentFrame::decode(message).map_err(|error| unreadable(&error))? {
+        AgentFrame::Reply(reply) => {
+            let id = reply.id;
+            if !link.pending.answer(reply) {
+                tracing::debug!(%agent, id, "a reply that nobody waits for any more");
+            }
+            Ok(None)
+        }
+        AgentFrame::Events(batch) => match hub.ingest(agent, known, &batch).await {
+            Ok(seq) => Ok(Some(ServerFrame::Ack { deployment: batch.deployment(), seq })),
+            Err(error @ IngestError::Foreign { .. }) => Err(refused(ErrorCode::NotAllowed, chain(&error))),
+            Err(IngestError::Log(error @ EventLogError::Batch(_))) => Err(refused(ErrorCode::BadRequest, chain(&error))),
+            // Not acknowledged, so kept by the agent, which sends again on its next connection.
+            Err(error) => Err(End::Gone(chain(&error))),
+        },
+        AgentFrame::Inventory(inventory) => {
+            if let Err(error) = hub.shared.store.agent_seen(agent, Timestamp::now(), Some(&inventory)).await {
+                tracing::warn!(%agent, error = chain(&error), "the agent's inventory could not be kept");
+            }
+            hub.set_inventory(agent, link.epoch, *inventory);
+            Ok(None)
+        }
+        AgentFrame::Unsupported { frame } => {
+            tracing::warn!(%agent, frame, "the agent does not know a frame of this server's; one of the two is too old");
+            Ok(None)
+        }
+        AgentFrame::Hello(_) => Err(refused(ErrorCode::BadRequest, "a second hello on the same connection")),
+        _ => Ok(Some(ServerFrame::Unsupported { frame: AgentFrame::unknown_type(message) })),
+    }
+}
+
+async fn write<O, E>(
+    hub: &Hub,
+    agent: &AgentName,
+    token_hash: [u8; 32],
+    outgoing: &mut O,
+    mut queue: mpsc::Receiver<ServerFrame>,
+) -> End
+where
+    O: Sink<Outgoing, Error = E> + Unpin,
+    E: std::error::Error + 'static,
+{
+    let mut pings = interval(hub.shared.timing.ping);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = 0u32;
+    loop {
+        let written = tokio::select! {
+            frame = queue.recv() => {
+                let Some(frame) = frame else { return End::Gone("nobody has anything to say".into()) };
+                timeout(WRITE, cork(outgoing, frame, &mut queue)).await
+            }
+            _ = pings.tick() => {
+                count = count.wrapping_add(1);
+                if count.is_multiple_of(PINGS_PER_CHECK) && !still_enrolled(hub, agent, token_hash).await {
+                    return refused(ErrorCode::NotAllowed, "the agent's token was revoked");
+                }
+                timeout(WRITE, outgoing.send(Outgoing::Ping)).await
+            }
+        };
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return End::Gone(chain(&error)),
+            Err(_) => return End::Gone(format!("agent {agent} does not read")),
+        }
+    }
+}
+
+/// Writes a frame and what else waits, then flushes once.
+async fn cork<O>(outgoing: &mut O, first: ServerFrame, queue: &mut mpsc::Receiver<ServerFrame>) -> Result<(), O::Error>
+where
+    O: Sink<Outgoing> + Unpin,
+{
+    outgoing.feed(Outgoing::Frame(first)).await?;
+    while let Ok(frame) = queue.try_recv() {
+        outgoing.feed(Outgoing::Frame(frame)).await?;
+    }
+    outgoing.flush().await
+}
+
+async fn still_enrolled(hub: &Hub, agent: &AgentName, token_hash: [u8; 32]) -> bool {
+    let heard = hub.links().get(agent).map(Link::heard);
+    let kept = async {
+        if let Some(heard) = heard {
+            hub.shared.store.agent_seen(agent, heard, None).await?;
+        }
+        hub.shared.store.agent_token_hash(agent).await
+    };
+    match kept.await {
+        Ok(kept) => kept.is_some_and(|kept| auth::same(&kept, &token_hash)),
+        Err(error) => {
+            tracing::warn!(%agent, error = chain(&error), "whether the agent is still enrolled cannot be told");
+            true
+        }
+    }
+}

@@ -182,8 +182,7 @@ impl Server {
         let store = Store::open(&path.join("sdp.db"))?;
         let logs = EventLogs::open(path.join("logs"))?;
         let address = config.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
+        let listener = TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
         Self::bind_with(Parts { config, store, logs, listener }).await
     }
 
@@ -252,7 +251,5 @@ impl Server {
 
 /// The address sign-in attempts are counted by.
 pub(crate) fn client_address(extensions: &http::Extensions) -> IpAddr {
-    extensions
-        .get::<axum::extract::ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip())
+    extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip())
 }

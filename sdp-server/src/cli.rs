@@ -130,7 +130,8 @@ impl Cli {
         match &self.command {
             None => serve(config).await,
             Some(Command::CheckConfig) => {
-                let text = format!("the configuration is valid: {}, data in {}\n", config.listen, config.data_dir.display());
+                let text =
+                    format!("the configuration is valid: {}, data in {}\n", config.listen, config.data_dir.display());
                 print(&text)
             }
             Some(Command::Agent(command)) => print(&agent(&config.data_dir, command).await?),

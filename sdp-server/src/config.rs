@@ -166,7 +166,9 @@ impl ServerConfig {
             Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == *text)
         };
         match self.allowed_origins.iter().find(|text| !is_origin(text)) {
-            Some(_) => Err(invalid("allowed_origins", "must hold origins such as \"https://tools.example\", without a path")),
+            Some(_) => {
+                Err(invalid("allowed_origins", "must hold origins such as \"https://tools.example\", without a path"))
+            }
             None => Ok(()),
         }
     }

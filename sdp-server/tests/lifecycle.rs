@@ -1,5 +1,7 @@
 //! A control plane on a real socket, with an agent that does what the test's script says.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{path::Path, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
@@ -12,7 +14,10 @@ use sdp_server::{Server, ServerConfig};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::{Message, client::IntoClientRequest}};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 const PASSWORD: &str = "correct-horse-battery";
 

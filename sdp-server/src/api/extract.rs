@@ -71,7 +71,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
 
 async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     if !is_json(request.headers()) {
-        let mut problem = Problem::new(ErrorCode::BadRequest, "send a JSON body, with `Content-Type: application/json`");
+        let mut problem =
+            Problem::new(ErrorCode::BadRequest, "send a JSON body, with `Content-Type: application/json`");
         problem.status = 415;
         return Err(ApiError(problem));
     }

@@ -80,7 +80,8 @@ async fn set(
 async fn own_url(state: &AppState, sandbox: &SandboxName, service: &ServiceName) -> Result<ServiceUrl, ApiError> {
     let agents = state.hub().agents().await?;
     let infos = agents.iter().filter_map(|agent| agent.inventory.as_ref()).flat_map(|inventory| &inventory.repos);
-    let mut repos: Vec<_> = infos.filter(|info| info.service.as_ref() == Some(service)).map(|info| &info.name).collect();
+    let mut repos: Vec<_> =
+        infos.filter(|info| info.service.as_ref() == Some(service)).map(|info| &info.name).collect();
     repos.sort();
     repos.dedup();
     for repo in repos {
@@ -89,7 +90,8 @@ async fn own_url(state: &AppState, sandbox: &SandboxName, service: &ServiceName)
             return ServiceUrl::new(url).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()));
         }
     }
-    let sentence = format!("sandbox {sandbox} has no running deployment of service {service}; deploy its repo there first");
+    let sentence =
+        format!("sandbox {sandbox} has no running deployment of service {service}; deploy its repo there first");
     Err(ApiError::new(ErrorCode::Conflict, sentence).field("target"))
 }
 
@@ -99,9 +101,9 @@ pub(super) async fn gateway(state: &AppState) -> Result<Option<AgentName>, ApiEr
         return Ok(Some(agent.clone()));
     }
     let agents = state.hub().agents().await?;
-    let with_gateway = agents.into_iter().filter(|agent| {
-        agent.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some())
-    });
+    let with_gateway = agents
+        .into_iter()
+        .filter(|agent| agent.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some()));
     let mut names: Vec<_> = with_gateway.map(|agent| agent.name).collect();
     match names.len() {
         0 | 1 => Ok(names.pop()),

@@ -6,7 +6,8 @@ use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, EnvironmentName, ErrorCode, InstanceKey, RouteChanges, Sandbox, SandboxName,
+    AgentName, Deployment, DeploymentState, EnvironmentName, ErrorCode, InstanceKey, RouteChanges, Sandbox,
+    SandboxName,
     api::{CreateSandbox, DeploymentFilter},
     protocol::{ReplyBody, RequestBody},
 };
@@ -42,7 +43,8 @@ pub(super) async fn create(
     signed_in: SignedIn,
     Json(body): Json<CreateSandbox>,
 ) -> Result<(StatusCode, Json<Sandbox>), ApiError> {
-    let default = EnvironmentName::new(ENVIRONMENT).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+    let default =
+        EnvironmentName::new(ENVIRONMENT).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
     let environment = body.environment.unwrap_or_else(|| default.clone());
     if environment != default {
         return Err(ApiError::not_found("environment", &environment).field("environment"));
@@ -108,7 +110,8 @@ pub(super) async fn delete(
     let agents = state.hub().agents().await?;
     let connected = |name: &AgentName| agents.iter().any(|agent| agent.name == *name && agent.connected);
     let gateway = routes::gateway(&state).await?;
-    let enrolled = instances.iter().map(|(agent, _)| agent).filter(|name| agents.iter().any(|agent| agent.name == **name));
+    let enrolled =
+        instances.iter().map(|(agent, _)| agent).filter(|name| agents.iter().any(|agent| agent.name == **name));
     if let Some(away) = enrolled.chain(&gateway).find(|name| !connected(name)) {
         return Err(state.hub().away(away).await.into());
     }

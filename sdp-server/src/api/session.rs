@@ -78,7 +78,8 @@ async fn verifier(state: &AppState) -> Result<AgentName, ApiError> {
         (Some(agent), _) => Ok(agent.name.clone()),
         (None, Some(agent)) => Err(state.hub().away(&agent.name).await.into()),
         (None, None) => {
-            let sentence = "no agent is enrolled that could check the sign-in; enrol one with `sdp-server agent add NAME`";
+            let sentence =
+                "no agent is enrolled that could check the sign-in; enrol one with `sdp-server agent add NAME`";
             Err(ApiError::new(ErrorCode::AgentAway, sentence))
         }
     }

@@ -30,9 +30,11 @@ impl FromRequestParts<AppState> for SignedIn {
         let token = match (bearer(headers), cookie(headers)) {
             (Some(token), _) => token,
             (None, Some(token)) => {
-                let plain_read = matches!(parts.method, Method::GET | Method::HEAD) && !headers.contains_key(header::UPGRADE);
+                let plain_read =
+                    matches!(parts.method, Method::GET | Method::HEAD) && !headers.contains_key(header::UPGRADE);
                 if !plain_read && !origin_allowed(headers, &state.config().allowed_origins) {
-                    let sentence = "this page's origin may not use the API with your session; add it to `allowed_origins`";
+                    let sentence =
+                        "this page's origin may not use the API with your session; add it to `allowed_origins`";
                     return Err(ApiError::new(ErrorCode::NotAllowed, sentence));
                 }
                 token

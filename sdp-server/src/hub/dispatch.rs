@@ -85,7 +85,9 @@ impl Hub {
         if let Err(RequestError::Lost { .. }) = answer {
             // The same id again changes nothing where it had arrived.
             answer = match self.request(&agent, body).await {
-                Err(RequestError::Away { last_seen: Some(last_seen), agent }) => Err(RequestError::Lost { agent, last_seen }),
+                Err(RequestError::Away { last_seen: Some(last_seen), agent }) => {
+                    Err(RequestError::Lost { agent, last_seen })
+                }
                 other => other,
             };
         }

@@ -3,16 +3,13 @@
 use std::collections::HashMap;
 
 use sdp_core::{
-    AgentName, Deployment, DeploymentId, Event, Failure, ErrorCode, DeploymentState,
+    AgentName, Deployment, DeploymentId, DeploymentState, ErrorCode, Event, Failure,
     problem::chain,
     protocol::{EventBatch, HeldEvents},
 };
 
 use super::Hub;
-use crate::{
-    events::EventLogError,
-    store::StoreError,
-};
+use crate::{events::EventLogError, store::StoreError};
 
 /// How much of a log is read at once when the database catches up with it.
 const CATCH_UP_BYTES: usize = 1024 * 1024;
@@ -72,7 +69,9 @@ impl Hub {
                 return Err(IngestError::Foreign { deployment: id, owner: deployment.agent.clone() });
             }
             Some(_) => {}
-            None => tracing::warn!(%agent, deployment = %id, "events of a deployment that the database does not know; kept in its log"),
+            None => {
+                tracing::warn!(%agent, deployment = %id, "events of a deployment that the database does not know; kept in its log")
+            }
         }
         known.insert(id, deployment.is_some());
         Ok(deployment.is_some())

@@ -27,9 +27,9 @@ use sdp_core::{
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{ingest::IngestError, request::RequestError};
-pub(crate) use self::{dispatch::declares, socket::accept};
 use self::request::Pending;
+pub(crate) use self::{dispatch::declares, socket::accept};
+pub use self::{ingest::IngestError, request::RequestError};
 use crate::{
     config::AgentsConfig,
     events::EventLogs,

@@ -18,7 +18,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Hub, Link, ingest::{IngestError, Known}};
+use super::{
+    Hub, Link,
+    ingest::{IngestError, Known},
+};
 use crate::{auth, events::EventLogError};
 
 /// How many frames may wait for the connection before whoever makes them waits too.
@@ -129,7 +132,10 @@ async fn admit(hub: &Hub, hello: &Hello) -> Result<[u8; 32], End> {
         Some(kept) if auth::same(&kept, &given) => Ok(kept),
         // One sentence for both, so that names cannot be guessed.
         _ => {
-            let sentence = format!("no agent {0} has that token, or it was revoked: enrol it with `sdp-server agent add {0}`", hello.agent);
+            let sentence = format!(
+                "no agent {0} has that token, or it was revoked: enrol it with `sdp-server agent add {0}`",
+                hello.agent
+            );
             Err(refused(ErrorCode::NotAllowed, sentence))
         }
     }
@@ -143,7 +149,8 @@ where
     match incoming.next().await {
         Some(Ok(incoming)) => Ok(incoming),
         Some(Err(error)) => {
-            let sentence = format!("a message could not be read (a frame may have {MAX_FRAME_BYTES} bytes): {}", chain(&error));
+            let sentence =
+                format!("a message could not be read (a frame may have {MAX_FRAME_BYTES} bytes): {}", chain(&error));
             Err(refused(ErrorCode::BadRequest, sentence))
         }
         None => Err(End::Gone("closed by the agent".into())),
@@ -163,7 +170,11 @@ where
         let active = store.active_deployments(Some(&agent)).await?;
         let acked = hub.reconcile(&agent, &held, &active).await?;
         store.agent_seen(&agent, Timestamp::now(), Some(&inventory)).await?;
-        Ok::<_, IngestError>(Welcome { protocol: protocol.min(VERSION), server: env!("CARGO_PKG_VERSION").into(), acked })
+        Ok::<_, IngestError>(Welcome {
+            protocol: protocol.min(VERSION),
+            server: env!("CARGO_PKG_VERSION").into(),
+            acked,
+        })
     };
     let welcome = match welcomed.await {
         Ok(welcome) => welcome,
@@ -240,7 +251,9 @@ async fn take(
         AgentFrame::Events(batch) => match hub.ingest(agent, known, &batch).await {
             Ok(seq) => Ok(Some(ServerFrame::Ack { deployment: batch.deployment(), seq })),
             Err(error @ IngestError::Foreign { .. }) => Err(refused(ErrorCode::NotAllowed, chain(&error))),
-            Err(IngestError::Log(error @ EventLogError::Batch(_))) => Err(refused(ErrorCode::BadRequest, chain(&error))),
+            Err(IngestError::Log(error @ EventLogError::Batch(_))) => {
+                Err(refused(ErrorCode::BadRequest, chain(&error)))
+            }
             // Not acknowledged, so kept by the agent, which sends again on its next connection.
             Err(error) => Err(End::Gone(chain(&error))),
         },

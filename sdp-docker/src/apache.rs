@@ -61,7 +61,9 @@ fn site(prefix: &str, checkout: &Path) -> String {
     format!(
         "<VirtualHost *:*>\n{serve}    <Directory {checkout}>\n        Options FollowSymLinks\n        \
          AllowOverride All\n        Require all granted\n    </Directory>\n    \
-         <DirectoryMatch \"/\\.(git|sdp/builds)(/|$)\">\n        Require all denied\n    </DirectoryMatch>\n\
+         <DirectoryMatch \"/\\.(git|sdp)(/|$)\">\n        Require all denied\n        \
+         <FilesMatch \"^probe-[0-9a-z]+\\.php$\">\n            Require all granted\n        </FilesMatch>\n    \
+         </DirectoryMatch>\n\
          </VirtualHost>\n"
     )
 }

@@ -10,7 +10,7 @@
     $inner = (string) substr($path, strlen($prefix));
     $file = realpath($root . '/' . $inner);
     $inside = $file !== false && strncmp($file . '/', $root . '/', strlen($root) + 1) === 0;
-    if (!$inside || preg_match('#/\.(git|sdp/builds)(/|$)#', '/' . $inner)) {
+    if (!$inside || preg_match('#/\.(git|sdp)(/(?!probe-[0-9a-z]+\.php$)|$)#', '/' . $inner)) {
         $file = false;
     }
     if ($file !== false && is_dir($file)) {

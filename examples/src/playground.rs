@@ -1,0 +1,302 @@
+//! A whole SDP in one process, on real parts: a git host with basic authentication, a stand-in for
+//! the stable cluster, the control plane, and two agents, each as it would be on a VM of its own.
+
+use std::{
+    fmt::{self, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sdp_agent::{Agent, AgentConfig};
+use sdp_core::{AgentName, Deployer, config::Layers};
+use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use sdp_git::testing::GitHost;
+use sdp_server::Server;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use crate::{
+    Failed,
+    api::Api,
+    content::{self, GATEWAY, SERVICES, USER},
+    stable::StableCluster,
+};
+
+/// The images that the demo's setup makes.
+const SERVICE_IMAGE: &str = "sdp-base:dev";
+const GATEWAY_IMAGE: &str = "sdp-apache-php:dev";
+/// The URL prefix of the gateway.
+const PREFIX: &str = "/erangel/";
+
+/// How the agents run what they deploy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    /// In containers.
+    Docker,
+    /// As processes of this machine.
+    Process,
+}
+
+impl Runner {
+    /// Containers where an engine answers and has the images, processes otherwise.
+    pub async fn available() -> Self {
+        let Ok(docker) = DockerDeployer::connect(DockerConfig::new("playground")).await else { return Self::Process };
+        match docker.missing_images(&[SERVICE_IMAGE, GATEWAY_IMAGE]).await {
+            Ok(missing) if missing.is_empty() => Self::Docker,
+            _ => Self::Process,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The control plane's port; another is taken when it is not free.
+    pub port: u16,
+    /// How the agents run things.
+    pub runner: Runner,
+    /// More `[[repo]]` sections for the agent of the services, made from its folder and the git
+    /// host.
+    pub more_repos: fn(&Path, &GitHost) -> String,
+}
+
+/// The running parts. [`shutdown`](Self::shutdown) ends them and removes what they made.
+#[derive(Debug)]
+pub struct Playground {
+    git: GitHost,
+    runner: Runner,
+    password: String,
+    server: Server,
+    base: String,
+    agents: Vec<(AgentName, Agent)>,
+    stable: StableCluster,
+    gateway: String,
+    dir: TempDir,
+}
+
+impl Playground {
+    /// Starts everything and waits until both agents are connected.
+    ///
+    /// # Errors
+    /// Names the part that did not start.
+    pub async fn start(options: Options) -> Result<Self, Failed> {
+        let runner = options.runner;
+        let dir = tempfile::Builder::new().prefix("sdp-playground-").tempdir()?;
+        let password = format!("{:032x}", rand::random::<u128>());
+        let git = GitHost::start(&[(USER, &password)]).await?;
+        content::fill_services(&git).await?;
+        let stable = StableCluster::start(&git, dir.path(), USER, &password).await?;
+        content::fill_gateway(&git, stable.urls()).await?;
+
+        let server = start_server(dir.path(), options.port).await?;
+        let base = format!("http://{}", server.local_addr());
+        let (gateway_port, unique) = (free_port()?, server.local_addr().port());
+        let mut agents = Vec::new();
+        for (role, repos) in
+            [("gateway", gateway_repo(&git, dir.path(), gateway_port)), ("micro", service_repos(&git, dir.path()))]
+        {
+            // Containers are marked with their agent's name: two playgrounds do not share one.
+            let name: AgentName = format!("{role}-{unique}").parse()?;
+            let folder = dir.path().join(role);
+            std::fs::create_dir_all(&folder)?;
+            let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
+            let text = agent_config(&name, &base, &folder, runner) + &repos + &more;
+            let token = server.enrol(&name).await?;
+            std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+            std::fs::write(folder.join("sdp-agent.toml"), &text)?;
+            let layers = Layers::new().file(folder.join("sdp-agent.toml"), text);
+            let config = AgentConfig::load(layers, Vec::new(), &[])?;
+            agents.push((name, Agent::start(config).await?));
+        }
+        let gateway = format!("http://127.0.0.1:{gateway_port}{PREFIX}");
+        let playground = Self { git, runner, password, server, base, agents, stable, gateway, dir };
+        playground.wait_for_agents().await?;
+        Ok(playground)
+    }
+
+    async fn wait_for_agents(&self) -> Result<(), Failed> {
+        for (name, agent) in &self.agents {
+            let mut link = agent.link();
+            let connected = link.wait_for(|state| matches!(state, sdp_agent::LinkState::Connected { .. }));
+            match tokio::time::timeout(Duration::from_secs(30), connected).await {
+                Ok(Ok(_)) => {}
+                _ => return Err(Failed(format!("agent {name} did not connect to {}", self.base))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The git host, to push more branches to.
+    pub fn git(&self) -> &GitHost {
+        &self.git
+    }
+
+    /// The developer's password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The address of the control plane.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Everything that this playground writes is below it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Signs the developer in.
+    ///
+    /// # Errors
+    /// The server's own sentence.
+    pub async fn sign_in(&self) -> Result<Api, Failed> {
+        Api::login(self.base.clone(), USER, &self.password).await
+    }
+
+    /// Asks the gateway for a service, and answers what it says.
+    ///
+    /// # Errors
+    /// When the gateway does not answer with success.
+    pub async fn ask_gateway(&self, service: &str) -> Result<String, Failed> {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build()?;
+        let response = client.get(format!("{}{service}/", self.gateway)).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        if status.is_success() { Ok(text.trim().to_owned()) } else { Err(Failed(format!("{status}: {}", text.trim()))) }
+    }
+
+    /// A deployer of an agent's own kind and mark: what it lists is what that agent runs.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn deployer(&self, role: &str) -> Result<Arc<dyn Deployer>, Failed> {
+        let agent = self.agents.iter().find(|(name, _)| name.as_str().starts_with(role));
+        let (name, _) = agent.ok_or_else(|| Failed(format!("there is no agent {role}")))?;
+        match self.runner {
+            Runner::Docker => Ok(Arc::new(DockerDeployer::connect(DockerConfig::new(name.as_str())).await?)),
+            Runner::Process => Ok(Arc::new(ProcessDeployer::new(ProcessConfig::new(self.processes(role)))?)),
+        }
+    }
+
+    fn processes(&self, role: &str) -> PathBuf {
+        self.dir.path().join(role).join("data").join("processes")
+    }
+
+    /// Where a person can go on from here.
+    pub fn where_to_look(&self) -> String {
+        let mut text = String::from("\nEverything stays up until Ctrl-C. Try:\n");
+        let _ = writeln!(text, "  curl {}{}/", self.gateway, content::SERVICE);
+        let _ = writeln!(
+            text,
+            "  TOKEN=$(curl -s {}/api/login -H 'content-type: application/json' \\\n    -d '{{\"username\":\"{USER}\",\"password\":\"{}\"}}' | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')",
+            self.base, self.password
+        );
+        let _ = writeln!(text, "  curl -s -H \"Authorization: Bearer $TOKEN\" {}/api/deployments", self.base);
+        let _ = writeln!(
+            text,
+            "  curl -s -X PUT -H \"Authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\\n    -d '{{\"target\":\"sandbox\"}}' {}/api/sandboxes/demo/routes/{}",
+            self.base,
+            content::SERVICE
+        );
+        let _ = write!(text, "  git clone {} (as {USER}, password above)", self.git.url(content::SERVICE));
+        text
+    }
+
+    /// Ends everything, and removes containers, processes and files.
+    ///
+    /// # Errors
+    /// The first part that could not be ended; the others are ended all the same.
+    pub async fn shutdown(self) -> Result<(), Failed> {
+        let mut ended = Ok(());
+        let deployers = [self.deployer("gateway").await, self.deployer("micro").await];
+        for (_, agent) in self.agents {
+            agent.shutdown().await;
+        }
+        for deployer in deployers {
+            ended = ended.and(match deployer {
+                Ok(deployer) => remove_all(&*deployer).await,
+                Err(error) => Err(error),
+            });
+        }
+        self.server.shutdown().await;
+        ended.and(self.stable.shutdown().await)
+    }
+}
+
+async fn remove_all(deployer: &dyn Deployer) -> Result<(), Failed> {
+    for instance in deployer.list().await? {
+        deployer.remove(&instance.key).await?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Playground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  control plane  {}", self.base)?;
+        for (name, _) in &self.agents {
+            writeln!(f, "  agent          {name} ({})", self.runner.as_str())?;
+        }
+        writeln!(f, "  git host       http://{}/scm/ (basic authentication)", self.git.address())?;
+        for (service, url) in self.stable.urls() {
+            writeln!(f, "  stable         {service} at {url}")?;
+        }
+        write!(f, "  gateway        {} (when deployed)", self.gateway)
+    }
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When the machine has none.
+pub fn free_port() -> Result<u16, Failed> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+async fn start_server(dir: &Path, port: u16) -> Result<Server, Failed> {
+    let port = if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 };
+    let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n", dir.join("server"));
+    std::fs::write(dir.join("sdp-server.toml"), &text)?;
+    Ok(Server::bind(Layers::new().file(dir.join("sdp-server.toml"), text).load()?).await?)
+}
+
+fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: Runner) -> String {
+    let (server, kind) = (base.replacen("http", "ws", 1), runner.as_str());
+    let (token, data) = (folder.join("agent.token"), folder.join("data"));
+    format!(
+        "name = \"{name}\"\nserver = \"{server}/ws/agent\"\ntoken_file = {token:?}\ndata_dir = {data:?}\n\
+         advertise = \"127.0.0.1\"\n\n[deployer]\nkind = \"{kind}\"\npublish = \"127.0.0.1\"\n"
+    )
+}
+
+fn service_repos(git: &GitHost, dir: &Path) -> String {
+    let repo = |name: &str| {
+        format!(
+            "\n[[repo]]\nname = \"{name}\"\nservice = \"{name}\"\npath = {:?}\nremote = \"{}\"\nrecipe = \"go\"\n\
+             image = \"{SERVICE_IMAGE}\"\ncontainer_port = 8080\nhealth = {{ http = \"/healthz\", timeout = \"30s\" }}\n",
+            dir.join("repos").join(name),
+            git.url(name),
+        )
+    };
+    SERVICES.map(repo).concat()
+}
+
+fn gateway_repo(git: &GitHost, dir: &Path, port: u16) -> String {
+    // In the host's network: it calls services that are published on the host's loopback address.
+    format!(
+        "port_range = \"{port}-{port}\"\n\n[[repo]]\nname = \"{GATEWAY}\"\npath = {:?}\nremote = \"{}\"\n\
+         recipe = \"php\"\nimage = \"{GATEWAY_IMAGE}\"\nurl_prefix = \"{PREFIX}\"\nnetwork = \"host\"\n\
+         health = {{ http = \"{PREFIX}healthz\", timeout = \"30s\" }}\n\n\
+         [gateway]\nrepo = \"{GATEWAY}\"\nconfig = \"application/config/config.php\"\n",
+        dir.join("repos").join(GATEWAY),
+        git.url(GATEWAY),
+    )
+}

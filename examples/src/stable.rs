@@ -1,0 +1,79 @@
+//! A stand-in for the stable cluster: `main` of each service, deployed by the pipeline in-process,
+//! with no control plane.
+
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
+
+use sdp_core::{
+    Credentials, DeployRequest, DeploymentId, InstanceKey, RepoSpec,
+    deploy::{Pipeline, PortPool},
+    testing::MemorySink,
+};
+use sdp_docker::{ProcessConfig, ProcessDeployer};
+use sdp_git::{GitConfig, GitRepos, testing::GitHost};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Failed, content::SERVICES};
+
+/// The running stable services.
+#[derive(Debug)]
+pub struct StableCluster {
+    deployer: ProcessDeployer,
+    urls: Vec<(&'static str, String)>,
+}
+
+impl StableCluster {
+    /// Builds and runs `main` of every service.
+    ///
+    /// # Errors
+    /// The first failure's sentence.
+    pub async fn start(git: &GitHost, dir: &Path, username: &str, password: &str) -> Result<Self, Failed> {
+        let dir = dir.join("stable");
+        let repos: Vec<RepoSpec> = SERVICES
+            .iter()
+            .map(|name| {
+                let spec = serde_json::json!({
+                    "name": name, "path": dir.join(name), "remote": git.url(name), "recipe": "go",
+                    "health": { "http": "/healthz", "timeout": "30s" },
+                });
+                serde_json::from_value(spec)
+            })
+            .collect::<Result<_, _>>()?;
+        let source = Arc::new(GitRepos::new(GitConfig::new(repos, dir.join("worktrees")))?);
+        let deployer = ProcessDeployer::new(ProcessConfig::new(dir.join("instances")))?;
+        let ports = Arc::new(PortPool::new(30_000..=39_999, Ipv4Addr::LOCALHOST.into()));
+        let pipeline = Pipeline::new(source, Arc::new(deployer.clone()), ports, "127.0.0.1");
+        let credentials = Credentials::new(username.parse()?, password.to_owned().into());
+
+        let mut urls = Vec::new();
+        for name in SERVICES {
+            let request = DeployRequest {
+                deployment: DeploymentId::new(),
+                key: InstanceKey::quick(name.parse()?),
+                branch: "main".parse()?,
+                host_port: None,
+                env: Default::default(),
+            };
+            let sink = MemorySink::default();
+            let done = pipeline.run(&request, Some(credentials.clone()), &sink, &CancellationToken::new()).await;
+            let Some(instance) = done.instance else {
+                let reason = done.failure.map(|failure| failure.reason).unwrap_or_default();
+                return Err(Failed(format!("the stable {name} did not start: {reason}\n{}", sink.lines().join("\n"))));
+            };
+            urls.push((name, format!("http://127.0.0.1:{}", instance.host_port)));
+        }
+        Ok(Self { deployer, urls })
+    }
+
+    /// Where each service answers.
+    pub fn urls(&self) -> &[(&'static str, String)] {
+        &self.urls
+    }
+
+    /// Stops the services.
+    ///
+    /// # Errors
+    /// When their journal cannot be changed.
+    pub async fn shutdown(self) -> Result<(), Failed> {
+        Ok(self.deployer.shutdown().await?)
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sdp_agent::{Agent, AgentConfig};
+use sdp_agent::{Agent, AgentConfig, LinkState};
 use sdp_core::{AgentName, Deployer, config::Layers};
 use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
 use sdp_git::testing::GitHost;
@@ -97,42 +97,15 @@ impl Playground {
         let stable = StableCluster::start(&git, dir.path(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        let server = start_server(dir.path(), options.port).await?;
-        let base = format!("http://{}", server.local_addr());
-        let (gateway_port, unique) = (free_port()?, server.local_addr().port());
-        let mut agents = Vec::new();
-        for (role, repos) in
-            [("gateway", gateway_repo(&git, dir.path(), gateway_port)), ("micro", service_repos(&git, dir.path()))]
-        {
-            // Containers are marked with their agent's name: two playgrounds do not share one.
-            let name: AgentName = format!("{role}-{unique}").parse()?;
-            let folder = dir.path().join(role);
-            std::fs::create_dir_all(&folder)?;
-            let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text = agent_config(&name, &base, &folder, runner) + &repos + &more;
-            let token = server.enrol(&name).await?;
-            std::fs::write(folder.join("agent.token"), token.expose_secret())?;
-            std::fs::write(folder.join("sdp-agent.toml"), &text)?;
-            let layers = Layers::new().file(folder.join("sdp-agent.toml"), text);
-            let config = AgentConfig::load(layers, Vec::new(), &[])?;
-            agents.push((name, Agent::start(config).await?));
-        }
-        let gateway = format!("http://127.0.0.1:{gateway_port}{PREFIX}");
-        let playground = Self { git, runner, password, server, base, agents, stable, gateway, dir };
-        playground.wait_for_agents().await?;
-        Ok(playground)
-    }
-
-    async fn wait_for_agents(&self) -> Result<(), Failed> {
-        for (name, agent) in &self.agents {
-            let mut link = agent.link();
-            let connected = link.wait_for(|state| matches!(state, sdp_agent::LinkState::Connected { .. }));
-            match tokio::time::timeout(Duration::from_secs(30), connected).await {
-                Ok(Ok(_)) => {}
-                _ => return Err(Failed(format!("agent {name} did not connect to {}", self.base))),
+        match start_platform(&options, dir.path(), &git).await {
+            Ok(Platform { server, base, agents, gateway }) => {
+                Ok(Self { git, runner, password, server, base, agents, stable, gateway, dir })
+            }
+            Err(error) => {
+                stable.shutdown().await?;
+                Err(error)
             }
         }
-        Ok(())
     }
 
     /// The git host, to push more branches to.
@@ -261,6 +234,43 @@ pub fn free_port() -> Result<u16, Failed> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// The control plane and its agents.
+#[derive(Debug)]
+struct Platform {
+    server: Server,
+    base: String,
+    agents: Vec<(AgentName, Agent)>,
+    gateway: String,
+}
+
+async fn start_platform(options: &Options, dir: &Path, git: &GitHost) -> Result<Platform, Failed> {
+    let server = start_server(dir, options.port).await?;
+    let base = format!("http://{}", server.local_addr());
+    let (gateway_port, unique) = (free_port()?, server.local_addr().port());
+    let mut agents = Vec::new();
+    for (role, repos) in [("gateway", gateway_repo(git, dir, gateway_port)), ("micro", service_repos(git, dir))] {
+        // Containers are marked with their agent's name: two playgrounds do not share one.
+        let name: AgentName = format!("{role}-{unique}").parse()?;
+        let folder = dir.join(role);
+        std::fs::create_dir_all(&folder)?;
+        let more = if role == "micro" { (options.more_repos)(&folder, git) } else { String::new() };
+        let text = agent_config(&name, &base, &folder, options.runner) + &repos + &more;
+        let token = server.enrol(&name).await?;
+        std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+        std::fs::write(folder.join("sdp-agent.toml"), &text)?;
+        let layers = Layers::new().file(folder.join("sdp-agent.toml"), text);
+        let agent = Agent::start(AgentConfig::load(layers, Vec::new(), &[])?).await?;
+        let mut link = agent.link();
+        let connected = link.wait_for(|state| matches!(state, LinkState::Connected { .. }));
+        if !matches!(tokio::time::timeout(Duration::from_secs(30), connected).await, Ok(Ok(_))) {
+            return Err(Failed(format!("agent {name} did not connect to {base}")));
+        }
+        agents.push((name, agent));
+    }
+    let gateway = format!("http://127.0.0.1:{gateway_port}{PREFIX}");
+    Ok(Platform { server, base, agents, gateway })
+}
+
 async fn start_server(dir: &Path, port: u16) -> Result<Server, Failed> {
     let port = if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 };
     let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n", dir.join("server"));
@@ -281,7 +291,7 @@ fn service_repos(git: &GitHost, dir: &Path) -> String {
     let repo = |name: &str| {
         format!(
             "\n[[repo]]\nname = \"{name}\"\nservice = \"{name}\"\npath = {:?}\nremote = \"{}\"\nrecipe = \"go\"\n\
-             image = \"{SERVICE_IMAGE}\"\ncontainer_port = 8080\nhealth = {{ http = \"/healthz\", timeout = \"30s\" }}\n",
+             image = \"{SERVICE_IMAGE}\"\ncontainer_port = 8080\nhealth = {{ http = \"/healthz\", timeout = \"10s\" }}\n",
             dir.join("repos").join(name),
             git.url(name),
         )

@@ -44,7 +44,17 @@ impl StableCluster {
         let pipeline = Pipeline::new(source, Arc::new(deployer.clone()), ports, "127.0.0.1");
         let credentials = Credentials::new(username.parse()?, password.to_owned().into());
 
-        let mut urls = Vec::new();
+        let mut cluster = Self { deployer, urls: Vec::new() };
+        match cluster.deploy(&pipeline, &credentials).await {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.shutdown().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn deploy(&mut self, pipeline: &Pipeline, credentials: &Credentials) -> Result<(), Failed> {
         for name in SERVICES {
             let request = DeployRequest {
                 deployment: DeploymentId::new(),
@@ -59,9 +69,9 @@ impl StableCluster {
                 let reason = done.failure.map(|failure| failure.reason).unwrap_or_default();
                 return Err(Failed(format!("the stable {name} did not start: {reason}\n{}", sink.lines().join("\n"))));
             };
-            urls.push((name, format!("http://127.0.0.1:{}", instance.host_port)));
+            self.urls.push((name, format!("http://127.0.0.1:{}", instance.host_port)));
         }
-        Ok(Self { deployer, urls })
+        Ok(())
     }
 
     /// Where each service answers.

@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sdp_core::{
-    Deployer, DeploymentState, ErrorCode, EventKind, RouteTarget, Stage, api::CreateDeployment, api::CreateSandbox,
-};
+use sdp_core::{DeploymentState, ErrorCode, EventKind, RouteTarget, Stage, api::CreateDeployment, api::CreateSandbox};
 use sdp_examples::{
     api::Api,
     content::{FEATURE, GATEWAY, SERVICE},
@@ -144,13 +142,8 @@ async fn a_branch_that_is_never_healthy_leaves_the_previous_one_serving() {
     for (branch, source, word) in [("broken", broken, "503"), ("crashing", crashing, "no configuration")] {
         let files = [("main.go", source.as_bytes()), ("go.mod", go_mod.as_bytes())];
         playground.git().commit(SERVICE, branch, Some("main"), &files, branch).await.unwrap();
-        let ended = {
-            let mut body = deployment(SERVICE, branch);
-            // A health check of its own would be the repo's; the repo's 30 s are waited for once.
-            body.env.insert("UNUSED".parse().unwrap(), "1".into());
-            let deployment = api.deploy(Some("pay"), &body).await.unwrap();
-            api.follow(deployment.id, |_| ()).await.unwrap()
-        };
+        let deployment = api.deploy(Some("pay"), &deployment(SERVICE, branch)).await.unwrap();
+        let ended = api.follow(deployment.id, |_| ()).await.unwrap();
         let failure = ended.failure.unwrap();
         assert_eq!((ended.state, failure.stage), (DeploymentState::Failed, Some(Stage::Health)), "{branch}");
         assert_eq!((failure.code, failure.previous_restored), (ErrorCode::Unhealthy, Some(true)), "{branch}");

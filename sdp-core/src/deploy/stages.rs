@@ -31,6 +31,9 @@ use crate::{
 /// How many of an unhealthy instance's last lines its failure quotes.
 const LAST_LINES: u32 = 10;
 
+/// How often a picked port that turns out taken is replaced by another.
+const PORT_PICKS: u32 = 10;
+
 /// A failure told as a deployment's.
 pub(super) fn failure(stage: Option<Stage>, problem: &Problem) -> Failure {
     Failure { stage, code: problem.code, reason: problem.detail.clone(), previous_restored: None }
@@ -160,10 +163,21 @@ impl<'a> Stages<'a> {
     }
 
     async fn start(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
-        let job = self.job()?;
+        let mut job = self.job()?;
         let artifact = self.progress().artifact.clone().ok_or_else(out_of_order)?;
-        let started = self.pipeline.deployer.start(&job, &artifact, self.sink, cancel).await;
-        let replacement = started.map_err(|error| Problem::from(&error))?;
+        let mut picks_left = PORT_PICKS;
+        let replacement = loop {
+            match self.pipeline.deployer.start(&job, &artifact, self.sink, cancel).await {
+                Ok(replacement) => break replacement,
+                // A port that was picked, not asked for, may have been taken while the build ran.
+                Err(DeployError::PortTaken { port, holder }) if self.request.host_port.is_none() && picks_left > 0 => {
+                    picks_left -= 1;
+                    self.note(Stage::Start, format!("port {port} is taken by {holder}; picking another")).await?;
+                    job = self.pick_another_port().await?;
+                }
+                Err(error) => return Err(Problem::from(&error)),
+            }
+        };
         let endpoint = EventKind::Endpoint {
             host_port: replacement.current.host_port,
             url: RepoInfo::from(&job.repo).url(&self.pipeline.advertise, replacement.current.host_port),
@@ -172,6 +186,21 @@ impl<'a> Stages<'a> {
         self.progress().replacement = Some(replacement);
         self.emit(endpoint).await.map_err(|error| Problem::from(&error))?;
         Ok(Did::Work)
+    }
+
+    async fn pick_another_port(&self) -> Result<DeployJob, Problem> {
+        let mut running = self.pipeline.deployer.list().await.map_err(|error| Problem::from(&error))?;
+        // The port of the instance before is what has just been refused.
+        running.retain(|instance| instance.key != self.request.key);
+        let mut progress = self.progress();
+        progress.port = None;
+        let lease = self.pipeline.ports.lease(&self.request.key, None, &running);
+        let lease = lease.map_err(|error| Problem::from(&error))?;
+        let job = progress.job.as_mut().ok_or_else(out_of_order)?;
+        job.host_port = lease.port();
+        let job = job.clone();
+        progress.port = Some(lease);
+        Ok(job)
     }
 
     async fn health(&self, cancel: &CancellationToken) -> Result<Did, Problem> {

@@ -1,4 +1,5 @@
 //! The pipeline over the doubles: what a deployment does, and what is left when it goes wrong.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 

@@ -8,11 +8,9 @@ use std::{
 use clap::{Parser, Subcommand};
 use sdp_core::{
     config::{ConfigError, Layers},
+    daemon::{StopSignals, environment, key_and_value, log_to_stderr},
     problem::chain,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{Level, Metadata};
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{Agent, AgentConfig};
 
@@ -75,13 +73,6 @@ Every key can be set by an environment variable, SDP_AGENT__DEPLOYER__KIND=proce
 --set deployer.kind=process. The flag wins over the variable, the variable over the file. The
 token can be given in SDP_AGENT__TOKEN instead of a file."#;
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
-        _ => Err("write it as KEY=VALUE, such as deployer.kind=process".into()),
-    }
-}
-
 impl Cli {
     /// The configuration of file, environment and flags.
     ///
@@ -90,9 +81,7 @@ impl Cli {
     pub fn load(&self) -> Result<AgentConfig, ConfigError> {
         let text = std::fs::read_to_string(&self.config)
             .map_err(|source| ConfigError::Read { path: self.config.clone(), source })?;
-        let env =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        AgentConfig::load(Layers::new().file(&self.config, text), env.collect(), &self.set)
+        AgentConfig::load(Layers::new().file(&self.config, text), environment(), &self.set)
     }
 
     /// Does what the command line says. The log goes to standard error.
@@ -100,9 +89,7 @@ impl Cli {
     /// # Errors
     /// A sentence for the operator.
     pub async fn run(&self) -> Result<(), String> {
-        let filter = EnvFilter::try_new(&self.log).map_err(|error| format!("`--log {}`: {error}", self.log))?;
-        let layer = fmt::layer().with_writer(io::stderr).with_filter(filter_fn(shows_no_frames));
-        tracing_subscriber::registry().with(layer.and_then(filter)).try_init().map_err(|error| error.to_string())?;
+        log_to_stderr(&self.log)?;
         let config = self.load().map_err(|error| chain(&error))?;
         match self.command {
             Some(Command::CheckConfig) => {
@@ -116,18 +103,11 @@ impl Cli {
     }
 }
 
-/// Keeps out what the WebSocket library tells below `info`: whole frames, with tokens and passwords.
-fn shows_no_frames(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::INFO || !metadata.target().contains("tungstenite")
-}
-
 async fn serve(config: AgentConfig) -> Result<(), String> {
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) = signals.map_err(|error| format!("signals cannot be received: {error}"))?;
+    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut agent = Agent::start(config).await.map_err(|error| chain(&error))?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.wait() => {}
         () = agent.join() => return Err("the agent ended of itself; its log says why".into()),
     }
     tracing::info!("stopping");

@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod deploy;
 pub mod deployer;
 pub mod events;

@@ -9,10 +9,10 @@ use clap::{Parser, Subcommand};
 use sdp_core::{
     AgentName,
     config::{ConfigError, Layers},
+    daemon::{StopSignals, environment, key_and_value, log_to_stderr},
     problem::chain,
 };
 use secrecy::ExposeSecret;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Server, ServerConfig, Store, auth};
 
@@ -95,13 +95,6 @@ First steps:
   sdp-server agent add micro-92 > micro-92.token    # copy it to the agent's token_file
   sdp-server                                        # then open http://127.0.0.1:3452/healthz"#;
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.into())),
-        _ => Err("write it as KEY=VALUE, such as session.idle=2h".into()),
-    }
-}
-
 impl Cli {
     /// The configuration of file, environment and flags.
     ///
@@ -116,16 +109,15 @@ impl Cli {
             },
             None => Layers::new(),
         };
-        let vars = std::env::vars_os();
-        let env = vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        ServerConfig::load(layers, env.collect(), &self.set)
+        ServerConfig::load(layers, environment(), &self.set)
     }
 
-    /// Does what the command line says.
+    /// Does what the command line says. The log goes to standard error.
     ///
     /// # Errors
     /// A sentence for the operator.
     pub async fn run(&self) -> Result<(), String> {
+        log_to_stderr(&self.log)?;
         let config = self.load().map_err(|error| chain(&error))?;
         match &self.command {
             None => serve(config).await,
@@ -166,12 +158,10 @@ async fn agent(data_dir: &Path, command: &AgentCommand) -> Result<String, String
 }
 
 async fn serve(config: ServerConfig) -> Result<(), String> {
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) = signals.map_err(|error| format!("signals cannot be received: {error}"))?;
+    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut server = Server::bind(config).await.map_err(|error| chain(&error))?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.wait() => {}
         () = server.join() => return Err("the server ended of itself; its log says why".into()),
     }
     tracing::info!("stopping");

@@ -1,6 +1,8 @@
 //! Deploys a branch in-process, with no control plane: `embed REMOTE BRANCH` with a Go service's
 //! repository, user and password from `GIT_USER` and `GIT_PASSWORD` if it wants some.
 
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
+
 use std::{env, net::Ipv4Addr, sync::Arc};
 
 use sdp_core::{
@@ -41,17 +43,16 @@ async fn main() -> Result<(), Failed> {
     let tell = tokio::spawn(async move {
         while let Some(event) = events.recv().await {
             match event.kind {
-                EventKind::Log { line, .. } => tracing::info!("{line}"),
-                kind => tracing::info!("{kind:?}"),
+                EventKind::Log { line, .. } => println!("{line}"),
+                kind => println!("{kind:?}"),
             }
         }
     });
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let finished = pipeline.run(&request, credentials, &sink, &CancellationToken::new()).await;
     drop(sink);
     tell.await?;
     let instance = finished.instance.ok_or_else(|| Failed(finished.failure.map(|f| f.reason).unwrap_or_default()))?;
-    tracing::info!("{branch} answers on http://127.0.0.1:{} until Ctrl-C", instance.host_port);
+    println!("{branch} answers on http://127.0.0.1:{} until Ctrl-C", instance.host_port);
     tokio::signal::ctrl_c().await?;
     Ok(deployer.shutdown().await?)
 }

@@ -8,10 +8,11 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    deployment::DeploymentState,
+    deployment::{Deployment, DeploymentState},
     ids::{DeploymentId, HostPort},
     names::{AgentName, BranchName, EnvName, EnvironmentName, RepoName, SandboxName, ServiceName, UserName},
     route::RouteTarget,
+    sandbox::Sandbox,
     units,
 };
 
@@ -70,6 +71,16 @@ pub struct CreateSandbox {
     /// How long it lives; 7 days when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
     pub expires_in: Option<Duration>,
+}
+
+/// The answer to `GET /api/sandboxes/{name}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxDetail {
+    /// The sandbox.
+    #[serde(flatten)]
+    pub sandbox: Sandbox,
+    /// The newest deployment of each repo in it.
+    pub deployments: Vec<Deployment>,
 }
 
 /// `POST /api/deployments` and `POST /api/sandboxes/{name}/deployments`.

@@ -21,10 +21,7 @@ use axum::{
 use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem};
 
-pub use self::{
-    extract::{Json, Path, Query, SecretJson},
-    sandboxes::SandboxDetail,
-};
+pub use self::extract::{Json, Path, Query, SecretJson};
 use crate::{ApiError, AppState, hub};
 
 /// The largest body that is read: none of the API's comes near it.

@@ -86,7 +86,7 @@ async fn own_url(state: &AppState, sandbox: &SandboxName, service: &ServiceName)
     repos.dedup();
     for repo in repos {
         let key = InstanceKey::in_sandbox(sandbox.clone(), repo.clone());
-        if let Some(url) = state.store().running(&key, None).await?.and_then(|deployment| deployment.url) {
+        if let Some(url) = state.store().running(&key).await?.and_then(|deployment| deployment.url) {
             return ServiceUrl::new(url).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()));
         }
     }

@@ -8,26 +8,16 @@ use jiff::Timestamp;
 use sdp_core::{
     AgentName, Deployment, DeploymentState, EnvironmentName, ErrorCode, InstanceKey, RouteChanges, Sandbox,
     SandboxName,
-    api::{CreateSandbox, DeploymentFilter},
+    api::{CreateSandbox, DeploymentFilter, SandboxDetail},
     protocol::{ReplyBody, RequestBody},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Json, Path, routes};
 use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError};
 
 /// The only environment there is so far.
 const ENVIRONMENT: &str = "default";
-
-/// The answer to `GET /api/sandboxes/{name}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SandboxDetail {
-    /// The sandbox.
-    #[serde(flatten)]
-    pub sandbox: Sandbox,
-    /// The newest deployment of each repo in it.
-    pub deployments: Vec<Deployment>,
-}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct SandboxPath {

@@ -129,7 +129,7 @@ impl Hub {
                 let sentence = format!("agent {asked} does not declare the repo {}", key.repo);
                 return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("agent"));
             }
-        } else if let Some(running) = self.shared.store.running(key, None).await?
+        } else if let Some(running) = self.shared.store.running(key).await?
             && candidates.iter().any(|agent| agent.name == running.agent)
         {
             candidates.retain(|agent| agent.name == running.agent);

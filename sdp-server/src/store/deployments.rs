@@ -66,29 +66,20 @@ impl Store {
             .await
     }
 
-    /// What runs under `key`, on one agent or on any; the newest where several do.
+    /// What runs under `key`; the newest where several agents run it.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn running(
-        &self,
-        key: &InstanceKey,
-        agent: Option<&AgentName>,
-    ) -> Result<Option<Deployment>, StoreError> {
-        let (key, agent) = (key.clone(), agent.cloned());
+    pub async fn running(&self, key: &InstanceKey) -> Result<Option<Deployment>, StoreError> {
+        let key = key.clone();
         self.readers
             .read(move |connection| {
                 let query = "SELECT * FROM deployments
-                    WHERE state = 'running' AND repo = :repo
-                        AND sandbox IS :sandbox AND (:agent IS NULL OR agent = :agent)
+                    WHERE state = 'running' AND repo = :repo AND sandbox IS :sandbox
                     ORDER BY id DESC LIMIT 1";
                 let sandbox = key.sandbox.as_ref().map(AsRef::<str>::as_ref);
-                let agent = agent.as_ref().map(AgentName::as_str);
-                let found = select(
-                    connection,
-                    query,
-                    named_params! { ":repo": key.repo.as_str(), ":sandbox": sandbox, ":agent": agent },
-                )?;
+                let values = named_params! { ":repo": key.repo.as_str(), ":sandbox": sandbox };
+                let found = select(connection, query, values)?;
                 Ok(found.into_iter().next())
             })
             .await

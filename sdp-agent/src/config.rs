@@ -143,7 +143,7 @@ impl AgentConfig {
     pub fn load(layers: Layers, env: Vec<(String, String)>, flags: &[(String, String)]) -> Result<Self, ConfigError> {
         let (token, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(name, _)| name == TOKEN_ENV);
         let layers = layers.env(ENV_PREFIX, env);
-        let layers = flags.iter().fold(layers, |layers, (key, value)| layers.flag(key, Some(value)));
+        let layers = flags.iter().fold(layers, |layers, (key, value)| layers.set(key, value));
         let mut config: Self = layers.load()?;
         config.token = token.into_iter().next().map(|(_, token)| token.trim().into());
         config.check()?;

@@ -79,12 +79,10 @@ impl Layers {
         self
     }
 
-    /// Adds a flag's value for a dotted key, if the flag was given.
-    pub fn flag(mut self, key: &str, value: Option<impl ToString>) -> Self {
-        if let Some(value) = value {
-            let keys = key.split('.').map(str::to_owned).collect();
-            self.overrides.push((format!("--{}", key.replace(['.', '_'], "-")), keys, value.to_string()));
-        }
+    /// Adds one value for a dotted key, as `--set KEY=VALUE` gives it on a command line.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        let keys = key.split('.').map(str::to_owned).collect();
+        self.overrides.push((format!("--set {key}"), keys, value.into()));
         self
     }
 
@@ -186,8 +184,7 @@ mod tests {
         let config: Config = Layers::new()
             .file("x.toml", "name = 'a'\n[listen]\nport = 1\nhost = 'f'\n")
             .env("SDP_X", env(&[("SDP_X__LISTEN__PORT", "2"), ("SDP_X__LISTEN__HOST", "e"), ("OTHER", "z")]))
-            .flag("listen.host", Some("flag"))
-            .flag("name", None::<String>)
+            .set("listen.host", "flag")
             .load()
             .unwrap();
         assert_eq!(config, Config { name: "a".into(), listen: Listen { port: 2, host: "flag".into() } });

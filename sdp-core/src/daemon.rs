@@ -1,13 +1,13 @@
 //! What SDP's daemons do alike around their libraries: overrides on the command line, a log on
 //! standard error, an end on SIGTERM or Ctrl-C.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Parses the argument of `--set KEY=VALUE`, for [`Layers::flag`](crate::config::Layers::flag).
+/// Parses the argument of `--set KEY=VALUE`, for [`Layers::set`](crate::config::Layers::set).
 ///
 /// # Errors
 /// A sentence that says how to write it.
@@ -37,7 +37,8 @@ pub fn environment() -> Vec<(String, String)> {
 /// A sentence, when the filter is not valid or the process has a log already.
 pub fn log_to_stderr(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("`--log {filter}`: {error}"))?;
-    let layer = fmt::layer().with_writer(io::stderr).with_filter(filter_fn(shows_no_frames));
+    let layer = fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
+    let layer = layer.with_filter(filter_fn(shows_no_frames));
     tracing_subscriber::registry().with(layer.and_then(filter)).try_init().map_err(|error| error.to_string())
 }
 

@@ -132,7 +132,7 @@ impl ServerConfig {
     /// ```
     pub fn load(layers: Layers, env: Vec<(String, String)>, flags: &[(String, String)]) -> Result<Self, ConfigError> {
         let layers = layers.env(ENV_PREFIX, env);
-        let layers = flags.iter().fold(layers, |layers, (key, value)| layers.flag(key, Some(value)));
+        let layers = flags.iter().fold(layers, |layers, (key, value)| layers.set(key, value));
         let config: Self = layers.load()?;
         config.check()?;
         Ok(config)

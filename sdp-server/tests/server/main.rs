@@ -1,0 +1,12 @@
+//! A control plane on a real socket, with agents that do what the test's script says.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agents;
+mod daemon;
+mod deployments;
+mod http;
+mod recovery;
+mod routes;
+mod streams;
+mod support;

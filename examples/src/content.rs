@@ -1,7 +1,10 @@
 //! What the demo's git host holds: two Go services and a PHP gateway, each on `main` and a feature
 //! branch.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use sdp_git::testing::GitHost;
 
@@ -43,9 +46,11 @@ pub async fn fill_gateway(host: &GitHost, stable: StableUrls<'_>) -> Result<(), 
 /// Creates one of the demo's repos: `main`, and the feature branch on top of it.
 async fn commit_both(host: &GitHost, repo: &str, stable: StableUrls<'_>) -> Result<(), Failed> {
     host.create_repo(repo).await?;
+    // The feature branch changes some of the files of `main`.
+    let mut files = BTreeMap::new();
     for (variant, branch, parent) in [("main", "main", None), ("feature", FEATURE, Some("main"))] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(repo).join(variant);
-        let files = read_tree(&folder, stable)?;
+        files.extend(read_tree(&folder, stable)?);
         let files: Vec<_> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
         host.commit(repo, branch, parent, &files, &format!("{repo}: the {variant} variant")).await?;
     }

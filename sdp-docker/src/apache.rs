@@ -42,8 +42,8 @@ pub(crate) fn write(job: &DeployJob, publish: IpAddr) -> io::Result<Vec<(PathBuf
     files
         .into_iter()
         .map(|(name, text, target)| {
-            // A container that runs has the old file mounted, and reads it again when it is told
-            // to: the file is replaced, never rewritten.
+            // A container that still runs has the old file mounted: it is replaced, never rewritten,
+            // so that a reload of that container meets what it was started with.
             let (partial, path) = (folder.join(format!("{name}.partial")), folder.join(name));
             fs::write(&partial, text)?;
             fs::rename(partial, &path)?;

@@ -157,6 +157,7 @@ impl ProcessDeployer {
             env.extend(php::env(job));
         }
         env.extend(job.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        env.insert("HOST".into(), self.shared.config.publish.to_string());
         env.insert("PORT".into(), job.host_port.to_string());
         env.insert("SDP_OUT".into(), out.to_string_lossy().into_owned());
         Ok(Record {

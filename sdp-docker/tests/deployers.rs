@@ -223,12 +223,14 @@ async fn a_later_deployer_finds_what_an_earlier_one_left_half_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_has_the_labels_limits_and_restart_policy_that_were_asked_for() {
+async fn a_container_has_the_labels_variables_limits_and_restart_policy_that_were_asked_for() {
     let _turn = NAMES.lock().await;
     let (_docker, jobs) = Docker::jobs("limits").await;
     let mut job = jobs.make("one", Program::Healthy);
     job.repo.limits = serde_json::from_value(serde_json::json!({"cpus": 0.5, "memory_mib": 64})).unwrap();
     job.env.insert("GREETING".parse().unwrap(), "it's = \"fine\"".into());
+    // Where a program listens is not the caller's to say.
+    job.env.insert("PORT".parse().unwrap(), "1".into());
     let replacement = jobs.start(&job).await.unwrap();
     assert_eq!(jobs.becomes(&replacement.current, &job).await, Probe::Healthy);
     jobs.deployer.settle(&replacement).await.unwrap();
@@ -238,7 +240,8 @@ async fn a_container_has_the_labels_limits_and_restart_policy_that_were_asked_fo
     assert_eq!(config["Labels"]["sdp.repo"], "one");
     assert_eq!(config["Labels"]["sdp.deployment"], job.deployment.to_string());
     assert_eq!(config["Labels"]["sdp.commit"], job.checkout.commit.to_string());
-    assert!(config["Env"].as_array().unwrap().contains(&"GREETING=it's = \"fine\"".into()));
+    let env = config["Env"].as_array().unwrap();
+    assert!(env.contains(&"GREETING=it's = \"fine\"".into()) && !env.contains(&"PORT=1".into()));
     assert_eq!((&host["NanoCpus"], &host["Memory"]), (&500_000_000.into(), &(64u64 << 20).into()));
     assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped");
     assert_eq!(host["PortBindings"]["8000/tcp"][0]["HostIp"], "127.0.0.1");

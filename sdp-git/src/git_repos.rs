@@ -208,7 +208,11 @@ async fn blocking<T: Send + 'static>(
         () = cancel.cancelled() => Err(RepoError::Cancelled),
         done = tokio::task::spawn_blocking(work) => match done {
             Ok(done) => done,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime shuts down.
+                Err(_) => Err(RepoError::Cancelled),
+            },
         },
     }
 }

@@ -151,7 +151,11 @@ async fn check_config_says_what_is_right_and_what_is_wrong() {
     assert!(output.status.success() && text(&output.stdout).contains("is valid"), "{}", text(&output.stderr));
 
     let output = run(&config, &["check-config", "--set", "deployer.kind=swarm"]).await;
-    assert!(!output.status.success() && text(&output.stderr).contains("--deployer-kind"), "{}", text(&output.stderr));
+    assert!(
+        !output.status.success() && text(&output.stderr).contains("--set deployer.kind"),
+        "{}",
+        text(&output.stderr)
+    );
 
     std::fs::remove_file(dir.path().join("token")).unwrap();
     let output = run(&config, &["check-config"]).await;

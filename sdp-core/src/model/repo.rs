@@ -115,8 +115,8 @@ pub enum NetworkMode {
     /// Its own address; the host port is published to the container's port.
     #[default]
     Bridge,
-    /// The host's network: the program itself listens on the host port (environment `PORT`) and
-    /// can reach what is published on the host's loopback address.
+    /// The host's network: the program itself listens on the host port (environment `HOST` and
+    /// `PORT`) and can reach what is published on the host's loopback address.
     Host,
 }
 

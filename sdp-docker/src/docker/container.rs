@@ -1,6 +1,6 @@
 //! The container of a job, as the engine is asked for it.
 
-use std::{net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum};
 use sdp_core::{Artifact, DeployError, DeployJob, NetworkMode, RecipeKind};
@@ -37,23 +37,23 @@ pub(crate) fn body(
         let files = apache::write(job, publish).map_err(failed)?;
         binds.extend(files.iter().map(|(path, target)| format!("{}:{target}:ro", path.display())));
     }
-    let port = match job.repo.network {
-        NetworkMode::Bridge => job.repo.container_port,
-        NetworkMode::Host => job.host_port.get(),
+    let bridge = job.repo.network == NetworkMode::Bridge;
+    let (host, port) = match job.repo.network {
+        NetworkMode::Bridge => (IpAddr::from([0, 0, 0, 0]), job.repo.container_port),
+        NetworkMode::Host => (publish, job.host_port.get()),
     };
-    let mut env = vec![format!("PORT={port}")];
     let out = out_in_container(job, artifact, &mount);
-    env.push(format!("SDP_OUT={out}"));
-    env.extend(job.env.iter().map(|(name, value)| format!("{name}={value}")));
+    let own = [("HOST", host.to_string()), ("PORT", port.to_string()), ("SDP_OUT", out.clone())];
+    let mut env: BTreeMap<_, _> = job.env.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    env.extend(own);
 
     let tcp = format!("{port}/tcp");
     let binding = PortBinding { host_ip: Some(publish.to_string()), host_port: Some(job.host_port.to_string()) };
-    let bridge = job.repo.network == NetworkMode::Bridge;
     let limits = &job.repo.limits;
     Ok(ContainerCreateBody {
         image: Some(image(job)?),
         cmd: build::run_command(job, Path::new(&out)),
-        env: Some(env),
+        env: Some(env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(labels::of_job(owner, job, artifact)),
         working_dir: Some(mount),
         exposed_ports: bridge.then(|| vec![tcp.clone()]),

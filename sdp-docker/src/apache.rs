@@ -56,7 +56,7 @@ fn site(prefix: &str, checkout: &Path) -> String {
     let checkout = checkout.display();
     let serve = match prefix {
         "/" => format!("    DocumentRoot {checkout}\n"),
-        prefix => format!("    DocumentRoot {HTML}\n    Alias {prefix} {checkout}/\n"),
+        prefix => format!("    DocumentRoot {HTML}\n    Alias {} {checkout}\n", prefix.trim_end_matches('/')),
     };
     format!(
         "<VirtualHost *:*>\n{serve}    <Directory {checkout}>\n        Options FollowSymLinks\n        \

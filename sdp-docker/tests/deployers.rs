@@ -317,6 +317,8 @@ async fn php_is_served_under_its_prefix_by_process_and_container_alike() {
         };
         assert_eq!(get("/erangel/a/b?c=d").await, (200, "path /erangel/a/b?c=d".into()), "{}", deployer.kind());
         assert_eq!(get("/erangel/index.html").await, (200, "one".into()), "{}", deployer.kind());
+        assert!(get("/erangel").await.1.starts_with("path /erangel"), "{}", deployer.kind());
+        assert_eq!(get("/erangelic").await.0, 404, "{}", deployer.kind());
         assert_eq!(get("/elsewhere").await.0, 404, "{}", deployer.kind());
         deployer.remove(&job.key).await.unwrap();
     }

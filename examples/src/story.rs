@@ -84,7 +84,7 @@ pub async fn deploy(
     let ended = api
         .follow(deployment.id, |event| match event {
             EventKind::Stage { stage, status } if *status != StageStatus::Started => {
-                told = writeln!(out, "   {stage:<7} {}", format!("{status:?}").to_lowercase());
+                told = writeln!(out, "   {stage:<7} {status}");
             }
             EventKind::Log { line, stream, .. } if *stream != LogStream::Sdp => output.push(line.clone()),
             _ => {}

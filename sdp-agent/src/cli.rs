@@ -95,7 +95,8 @@ impl Cli {
             Some(Command::CheckConfig) => {
                 config.read_token().map_err(|error| chain(&error))?;
                 let (repos, path) = (config.repo.len(), self.config.display());
-                let text = format!("{path} is valid: agent {}, {repos} repos, server {}\n", config.name, config.server);
+                let text =
+                    format!("{path} is valid: agent {}, {repos} repo(s), server {}\n", config.name, config.server);
                 io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
             }
             None => serve(config).await,

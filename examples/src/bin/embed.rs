@@ -6,7 +6,7 @@
 use std::{env, net::Ipv4Addr, sync::Arc};
 
 use sdp_core::{
-    Credentials, DeployRequest, DeploymentId, EventKind, InstanceKey,
+    Credentials, DeployRequest, DeploymentId, InstanceKey,
     deploy::{Pipeline, PortPool},
     testing::ChannelSink,
 };
@@ -42,10 +42,7 @@ async fn main() -> Result<(), Failed> {
     let (sink, mut events) = ChannelSink::new(64);
     let tell = tokio::spawn(async move {
         while let Some(event) = events.recv().await {
-            match event.kind {
-                EventKind::Log { line, .. } => println!("{line}"),
-                kind => println!("{kind:?}"),
-            }
+            println!("{}", event.kind);
         }
     });
     let finished = pipeline.run(&request, credentials, &sink, &CancellationToken::new()).await;

@@ -1,5 +1,7 @@
 //! Events: what a deployment tells while it happens.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,30 @@ impl EventKind {
     /// A change of state.
     pub fn state(state: DeploymentState) -> Self {
         Self::State { state, failure: None }
+    }
+}
+
+/// One line for people: `2026-01-02T03:04:05.000Z build  | ok`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), self.kind)
+    }
+}
+
+/// The stage, then `|` and a line of output, `*` and a line of SDP's own account, or `=` and what is now so.
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { stage, stream: LogStream::Sdp, line } => write!(f, "{stage:<6} * {line}"),
+            Self::Log { stage, line, .. } => write!(f, "{stage:<6} | {line}"),
+            Self::Stage { stage, status } => write!(f, "{stage:<6} = {status}"),
+            Self::State { state, failure: None } => write!(f, "       = {state}"),
+            Self::State { state, failure: Some(failure) } => write!(f, "       = {state}: {}", failure.reason),
+            Self::Source { branch, commit } => write!(f, "source = {branch} at {commit}"),
+            Self::Endpoint { url, instance, .. } => write!(f, "start  = {instance} answers on {url}"),
+            Self::Route { route } => write!(f, "routes = {} -> {}", route.service, route.value),
+            Self::Unknown => write!(f, "       ? an event of a newer version"),
+        }
     }
 }
 

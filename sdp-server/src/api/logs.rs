@@ -8,7 +8,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::header;
-use sdp_core::{Event, EventKind, LogStream};
+use sdp_core::Event;
 use serde::Deserialize;
 
 use super::{
@@ -76,30 +76,12 @@ fn to_text(lines: Bytes) -> Bytes {
     let mut text = String::new();
     for line in lines {
         match serde_json::from_slice::<Event>(line) {
-            Ok(event) => text.push_str(&render(&event)),
+            Ok(event) => text.push_str(&event.to_string()),
             Err(_) => text.push_str(&String::from_utf8_lossy(line)),
         }
         text.push('\n');
     }
     text.into()
-}
-
-/// One event for people.
-fn render(event: &Event) -> String {
-    let at = event.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
-    match &event.kind {
-        EventKind::Log { stage, stream, line } => {
-            let mark = if *stream == LogStream::Sdp { '*' } else { '|' };
-            format!("{at} {stage:<6} {mark} {line}")
-        }
-        EventKind::Stage { stage, status } => format!("{at} {stage:<6} = {}", format!("{status:?}").to_lowercase()),
-        EventKind::State { state, failure: None } => format!("{at}        = {state}"),
-        EventKind::State { state, failure: Some(failure) } => format!("{at}        = {state}: {}", failure.reason),
-        EventKind::Source { branch, commit } => format!("{at} source = {branch} at {commit}"),
-        EventKind::Endpoint { url, instance, .. } => format!("{at} start  = {instance} answers on {url}"),
-        EventKind::Route { route } => format!("{at} routes = {} -> {}", route.service, route.value),
-        _ => format!("{at}        ? an event of a newer version"),
-    }
 }
 
 #[cfg(test)]

@@ -24,13 +24,17 @@ pub const FEATURE: &str = "feature/greeting";
 /// Where the stable cluster answers for each service.
 pub type StableUrls<'a> = &'a [(&'static str, String)];
 
+/// Files by their path in a repo.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// Creates the services' repos.
 ///
 /// # Errors
 /// When the sources beside this crate cannot be read.
 pub async fn fill_services(host: &GitHost) -> Result<(), Failed> {
+    let common = read_tree("go-service", &[])?;
     for repo in SERVICES {
-        commit_both(host, repo, &[]).await?;
+        commit_both(host, repo, common.clone(), &[]).await?;
     }
     Ok(())
 }
@@ -40,26 +44,24 @@ pub async fn fill_services(host: &GitHost) -> Result<(), Failed> {
 /// # Errors
 /// When the sources beside this crate cannot be read.
 pub async fn fill_gateway(host: &GitHost, stable: StableUrls<'_>) -> Result<(), Failed> {
-    commit_both(host, GATEWAY, stable).await
+    commit_both(host, GATEWAY, Files::new(), stable).await
 }
 
-/// Creates one of the demo's repos: `main`, and the feature branch on top of it.
-async fn commit_both(host: &GitHost, repo: &str, stable: StableUrls<'_>) -> Result<(), Failed> {
+/// Creates one of the demo's repos: `main` adds to `files`, and the feature branch changes some.
+async fn commit_both(host: &GitHost, repo: &str, mut files: Files, stable: StableUrls<'_>) -> Result<(), Failed> {
     host.create_repo(repo).await?;
-    // The feature branch changes some of the files of `main`.
-    let mut files = BTreeMap::new();
     for (variant, branch, parent) in [("main", "main", None), ("feature", FEATURE, Some("main"))] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(repo).join(variant);
-        files.extend(read_tree(&folder, stable)?);
+        files.extend(read_tree(&format!("{repo}/{variant}"), stable)?);
         let files: Vec<_> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
         host.commit(repo, branch, parent, &files, &format!("{repo}: the {variant} variant")).await?;
     }
     Ok(())
 }
 
-/// Every file of a folder with its path in it; `@EREDAR_URL@` and the like become the stable URLs.
-fn read_tree(folder: &Path, stable: StableUrls<'_>) -> Result<Vec<(String, Vec<u8>)>, Failed> {
-    let mut files = Vec::new();
+/// Every file of a fixture with its path in it; `@EREDAR_URL@` and the like become the stable URLs.
+fn read_tree(fixture: &str, stable: StableUrls<'_>) -> Result<Files, Failed> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
+    let mut files = Files::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(inner) = folders.pop() {
         for entry in std::fs::read_dir(folder.join(&inner))? {
@@ -73,7 +75,7 @@ fn read_tree(folder: &Path, stable: StableUrls<'_>) -> Result<Vec<(String, Vec<u
             for (service, url) in stable {
                 text = text.replace(&format!("@{}_URL@", service.to_uppercase()), url);
             }
-            files.push((path.to_string_lossy().into_owned(), text.into_bytes()));
+            files.insert(path.to_string_lossy().into_owned(), text.into_bytes());
         }
     }
     Ok(files)

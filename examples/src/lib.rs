@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod content;
+pub mod leftovers;
 pub mod playground;
+pub mod ports;
 pub mod stable;
 pub mod story;
 

@@ -4,14 +4,15 @@
 use std::{
     fmt::{self, Write as _},
     net::TcpListener,
-    path::{Path, PathBuf},
+    ops::RangeInclusive,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use sdp_agent::{Agent, AgentConfig, LinkState};
 use sdp_core::{AgentName, Deployer, config::Layers};
-use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use sdp_docker::{DockerConfig, DockerDeployer};
 use sdp_git::testing::GitHost;
 use sdp_server::Server;
 use secrecy::ExposeSecret;
@@ -21,6 +22,8 @@ use crate::{
     Failed,
     api::Api,
     content::{self, GATEWAY, SERVICES, USER},
+    leftovers::{Leftovers, Runs},
+    ports::PortBlock,
     stable::StableCluster,
 };
 
@@ -46,6 +49,14 @@ impl Runner {
         match docker.missing_images(&[SERVICE_IMAGE, GATEWAY_IMAGE]).await {
             Ok(missing) if missing.is_empty() => Self::Docker,
             _ => Self::Process,
+        }
+    }
+
+    /// How what the agent `name` with its files in `folder` runs is found.
+    fn runs(self, name: &AgentName, folder: &Path) -> Runs {
+        match self {
+            Self::Docker => Runs::Containers(name.to_string()),
+            Self::Process => Runs::Processes(folder.join("data").join("processes")),
         }
     }
 
@@ -77,10 +88,18 @@ pub struct Playground {
     password: String,
     server: Server,
     base: String,
-    agents: Vec<(AgentName, Agent)>,
+    agents: Vec<RunningAgent>,
     stable: StableCluster,
     gateway: String,
     dir: TempDir,
+    _ports: PortBlock,
+}
+
+#[derive(Debug)]
+struct RunningAgent {
+    name: AgentName,
+    agent: Agent,
+    leftovers: Leftovers,
 }
 
 impl Playground {
@@ -94,18 +113,28 @@ impl Playground {
         let password = format!("{:032x}", rand::random::<u128>());
         let git = GitHost::start(&[(USER, &password)]).await?;
         content::fill_services(&git).await?;
-        let stable = StableCluster::start(&git, dir.path(), USER, &password).await?;
+        let ports = PortBlock::take()?;
+        let stable = StableCluster::start(&git, dir.path(), ports.stable(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        match start_platform(&options, dir.path(), &git).await {
-            Ok(Platform { server, base, agents, gateway }) => {
-                Ok(Self { git, runner, password, server, base, agents, stable, gateway, dir })
-            }
-            Err(error) => {
-                stable.shutdown().await?;
-                Err(error)
-            }
+        let server = start_server(dir.path(), options.port).await?;
+        let base = format!("http://{}", server.local_addr());
+        let unique = server.local_addr().port();
+        let mut agents = Vec::new();
+        for (role, ports, repos) in [
+            ("gateway", ports.gateway()..=ports.gateway(), gateway_repo(&git, dir.path())),
+            ("micro", ports.services(), service_repos(&git, dir.path())),
+        ] {
+            // Containers are marked with their agent's name: two playgrounds do not share one.
+            let name: AgentName = format!("{role}-{unique}").parse()?;
+            let folder = dir.path().join(role);
+            let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
+            let text = agent_config(&name, &base, &folder, runner, &ports) + &repos + &more;
+            let agent = start_agent(&server, &name, &folder, text).await?;
+            agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });
         }
+        let gateway = format!("http://127.0.0.1:{}{PREFIX}", ports.gateway());
+        Ok(Self { git, runner, password, server, base, agents, stable, gateway, dir, _ports: ports })
     }
 
     /// The git host, to push more branches to.
@@ -152,16 +181,9 @@ impl Playground {
     /// # Errors
     /// When the engine does not answer.
     pub async fn deployer(&self, role: &str) -> Result<Arc<dyn Deployer>, Failed> {
-        let agent = self.agents.iter().find(|(name, _)| name.as_str().starts_with(role));
-        let (name, _) = agent.ok_or_else(|| Failed(format!("there is no agent {role}")))?;
-        match self.runner {
-            Runner::Docker => Ok(Arc::new(DockerDeployer::connect(DockerConfig::new(name.as_str())).await?)),
-            Runner::Process => Ok(Arc::new(ProcessDeployer::new(ProcessConfig::new(self.processes(role)))?)),
-        }
-    }
-
-    fn processes(&self, role: &str) -> PathBuf {
-        self.dir.path().join(role).join("data").join("processes")
+        let agent = self.agents.iter().find(|agent| agent.name.as_str().starts_with(role));
+        let agent = agent.ok_or_else(|| Failed(format!("there is no agent {role}")))?;
+        self.runner.runs(&agent.name, &self.dir.path().join(role)).deployer().await
     }
 
     /// Where a person can go on from here.
@@ -189,33 +211,20 @@ impl Playground {
     /// # Errors
     /// The first part that could not be ended; the others are ended all the same.
     pub async fn shutdown(self) -> Result<(), Failed> {
-        let mut ended = Ok(());
-        let deployers = [self.deployer("gateway").await, self.deployer("micro").await];
-        for (_, agent) in self.agents {
-            agent.shutdown().await;
-        }
-        for deployer in deployers {
-            ended = ended.and(match deployer {
-                Ok(deployer) => remove_all(&*deployer).await,
-                Err(error) => Err(error),
-            });
+        let mut removed = Ok(());
+        for agent in self.agents {
+            agent.agent.shutdown().await;
+            removed = removed.and(agent.leftovers.remove().await);
         }
         self.server.shutdown().await;
-        ended.and(self.stable.shutdown().await)
+        removed.and(self.stable.shutdown().await)
     }
-}
-
-async fn remove_all(deployer: &dyn Deployer) -> Result<(), Failed> {
-    for instance in deployer.list().await? {
-        deployer.remove(&instance.key).await?;
-    }
-    Ok(())
 }
 
 impl fmt::Display for Playground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  control plane  {}", self.base)?;
-        for (name, _) in &self.agents {
+        for RunningAgent { name, .. } in &self.agents {
             writeln!(f, "  agent          {name} ({})", self.runner.as_str())?;
         }
         writeln!(f, "  git host       http://{}/scm/ (basic authentication)", self.git.address())?;
@@ -226,49 +235,19 @@ impl fmt::Display for Playground {
     }
 }
 
-/// A port that was free a moment ago.
-///
-/// # Errors
-/// When the machine has none.
-pub fn free_port() -> Result<u16, Failed> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// The control plane and its agents.
-#[derive(Debug)]
-struct Platform {
-    server: Server,
-    base: String,
-    agents: Vec<(AgentName, Agent)>,
-    gateway: String,
-}
-
-async fn start_platform(options: &Options, dir: &Path, git: &GitHost) -> Result<Platform, Failed> {
-    let server = start_server(dir, options.port).await?;
-    let base = format!("http://{}", server.local_addr());
-    let (gateway_port, unique) = (free_port()?, server.local_addr().port());
-    let mut agents = Vec::new();
-    for (role, repos) in [("gateway", gateway_repo(git, dir, gateway_port)), ("micro", service_repos(git, dir))] {
-        // Containers are marked with their agent's name: two playgrounds do not share one.
-        let name: AgentName = format!("{role}-{unique}").parse()?;
-        let folder = dir.join(role);
-        std::fs::create_dir_all(&folder)?;
-        let more = if role == "micro" { (options.more_repos)(&folder, git) } else { String::new() };
-        let text = agent_config(&name, &base, &folder, options.runner) + &repos + &more;
-        let token = server.enrol(&name).await?;
-        std::fs::write(folder.join("agent.token"), token.expose_secret())?;
-        std::fs::write(folder.join("sdp-agent.toml"), &text)?;
-        let layers = Layers::new().file(folder.join("sdp-agent.toml"), text);
-        let agent = Agent::start(AgentConfig::load(layers, Vec::new(), &[])?).await?;
-        let mut link = agent.link();
-        let connected = link.wait_for(|state| matches!(state, LinkState::Connected { .. }));
-        if !matches!(tokio::time::timeout(Duration::from_secs(30), connected).await, Ok(Ok(_))) {
-            return Err(Failed(format!("agent {name} did not connect to {base}")));
-        }
-        agents.push((name, agent));
+async fn start_agent(server: &Server, name: &AgentName, folder: &Path, text: String) -> Result<Agent, Failed> {
+    std::fs::create_dir_all(folder)?;
+    let token = server.enrol(name).await?;
+    std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+    std::fs::write(folder.join("sdp-agent.toml"), &text)?;
+    let layers = Layers::new().file(folder.join("sdp-agent.toml"), text);
+    let agent = Agent::start(AgentConfig::load(layers, Vec::new(), &[])?).await?;
+    let mut link = agent.link();
+    let connected = link.wait_for(|state| matches!(state, LinkState::Connected { .. }));
+    match tokio::time::timeout(Duration::from_secs(30), connected).await {
+        Ok(Ok(_)) => Ok(agent),
+        _ => Err(Failed(format!("agent {name} did not connect to the server"))),
     }
-    let gateway = format!("http://127.0.0.1:{gateway_port}{PREFIX}");
-    Ok(Platform { server, base, agents, gateway })
 }
 
 async fn start_server(dir: &Path, port: u16) -> Result<Server, Failed> {
@@ -278,12 +257,15 @@ async fn start_server(dir: &Path, port: u16) -> Result<Server, Failed> {
     Ok(Server::bind(Layers::new().file(dir.join("sdp-server.toml"), text).load()?).await?)
 }
 
-fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: Runner) -> String {
+fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: Runner, ports: &RangeInclusive<u16>) -> String {
     let (server, kind) = (base.replacen("http", "ws", 1), runner.as_str());
     let (token, data) = (folder.join("agent.token"), folder.join("data"));
     format!(
         "name = \"{name}\"\nserver = \"{server}/ws/agent\"\ntoken_file = {token:?}\ndata_dir = {data:?}\n\
-         advertise = \"127.0.0.1\"\n\n[deployer]\nkind = \"{kind}\"\npublish = \"127.0.0.1\"\n"
+         advertise = \"127.0.0.1\"\n\n[deployer]\nkind = \"{kind}\"\npublish = \"127.0.0.1\"\n\
+         port_range = \"{}-{}\"\n",
+        ports.start(),
+        ports.end(),
     )
 }
 
@@ -299,10 +281,10 @@ fn service_repos(git: &GitHost, dir: &Path) -> String {
     SERVICES.map(repo).concat()
 }
 
-fn gateway_repo(git: &GitHost, dir: &Path, port: u16) -> String {
+fn gateway_repo(git: &GitHost, dir: &Path) -> String {
     // In the host's network: it calls services that are published on the host's loopback address.
     format!(
-        "port_range = \"{port}-{port}\"\n\n[[repo]]\nname = \"{GATEWAY}\"\npath = {:?}\nremote = \"{}\"\n\
+        "\n[[repo]]\nname = \"{GATEWAY}\"\npath = {:?}\nremote = \"{}\"\n\
          recipe = \"php\"\nimage = \"{GATEWAY_IMAGE}\"\nurl_prefix = \"{PREFIX}\"\nnetwork = \"host\"\n\
          health = {{ http = \"{PREFIX}healthz\", timeout = \"30s\" }}\n\n\
          [gateway]\nrepo = \"{GATEWAY}\"\nconfig = \"application/config/config.php\"\n",

@@ -1,7 +1,7 @@
 //! A stand-in for the stable cluster: `main` of each service, deployed by the pipeline in-process,
 //! with no control plane.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{net::Ipv4Addr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use sdp_core::{
     Credentials, DeployRequest, DeploymentId, InstanceKey, RepoSpec,
@@ -12,13 +12,17 @@ use sdp_docker::{ProcessConfig, ProcessDeployer};
 use sdp_git::{GitConfig, GitRepos, testing::GitHost};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Failed, content::SERVICES};
+use crate::{
+    Failed,
+    content::SERVICES,
+    leftovers::{Leftovers, Runs},
+};
 
 /// The running stable services.
 #[derive(Debug)]
 pub struct StableCluster {
-    deployer: ProcessDeployer,
     urls: Vec<(&'static str, String)>,
+    leftovers: Leftovers,
 }
 
 impl StableCluster {
@@ -26,7 +30,13 @@ impl StableCluster {
     ///
     /// # Errors
     /// The first failure's sentence.
-    pub async fn start(git: &GitHost, dir: &Path, username: &str, password: &str) -> Result<Self, Failed> {
+    pub async fn start(
+        git: &GitHost,
+        dir: &Path,
+        ports: RangeInclusive<u16>,
+        username: &str,
+        password: &str,
+    ) -> Result<Self, Failed> {
         let dir = dir.join("stable");
         let repos: Vec<RepoSpec> = SERVICES
             .iter()
@@ -39,19 +49,16 @@ impl StableCluster {
             })
             .collect::<Result<_, _>>()?;
         let source = Arc::new(GitRepos::new(GitConfig::new(repos, dir.join("worktrees")))?);
-        let deployer = ProcessDeployer::new(ProcessConfig::new(dir.join("instances")))?;
-        let ports = Arc::new(PortPool::new(30_000..=39_999, Ipv4Addr::LOCALHOST.into()));
-        let pipeline = Pipeline::new(source, Arc::new(deployer.clone()), ports, "127.0.0.1");
+        let instances = dir.join("instances");
+        let deployer = Arc::new(ProcessDeployer::new(ProcessConfig::new(&instances))?);
+        let ports = Arc::new(PortPool::new(ports, Ipv4Addr::LOCALHOST.into()));
+        let pipeline = Pipeline::new(source, deployer, ports, "127.0.0.1");
         let credentials = Credentials::new(username.parse()?, password.to_owned().into());
 
-        let mut cluster = Self { deployer, urls: Vec::new() };
-        match cluster.deploy(&pipeline, &credentials).await {
-            Ok(()) => Ok(cluster),
-            Err(error) => {
-                cluster.shutdown().await?;
-                Err(error)
-            }
-        }
+        let leftovers = Leftovers::new(vec![Runs::Processes(instances)]);
+        let mut cluster = Self { urls: Vec::new(), leftovers };
+        cluster.deploy(&pipeline, &credentials).await?;
+        Ok(cluster)
     }
 
     async fn deploy(&mut self, pipeline: &Pipeline, credentials: &Credentials) -> Result<(), Failed> {
@@ -84,6 +91,6 @@ impl StableCluster {
     /// # Errors
     /// When their journal cannot be changed.
     pub async fn shutdown(self) -> Result<(), Failed> {
-        Ok(self.deployer.shutdown().await?)
+        self.leftovers.remove().await
     }
 }

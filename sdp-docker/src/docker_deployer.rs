@@ -145,10 +145,15 @@ impl DockerDeployer {
         }
         let address = SocketAddr::new(self.config.publish, job.host_port.get());
         if !own_port_is_held && TcpListener::bind(address).is_err() {
-            let holder = format!("another program on {address}");
-            return Err(DeployError::PortTaken { port: job.host_port, holder });
+            return Err(self.taken(job.host_port));
         }
         Ok((current, parked))
+    }
+
+    /// That a port is held by something that is no container.
+    fn taken(&self, port: HostPort) -> DeployError {
+        let address = SocketAddr::new(self.config.publish, port.get());
+        DeployError::PortTaken { port, holder: format!("another program on {address}") }
     }
 
     /// Stops the current container and gives its name free.
@@ -206,7 +211,8 @@ impl DockerDeployer {
         let created = self.docker.create_container(Some(options), body).await.map_err(failed)?;
         if let Err(error) = self.docker.start_container(&created.id, None::<StartContainerOptions>).await {
             self.remove_container(&created.id).await?;
-            return Err(failed(error));
+            // Somebody was quicker since the look at the port.
+            return Err(if engine::is_port_taken(&error) { self.taken(job.host_port) } else { failed(error) });
         }
         let found = Found { id: created.id, name: name.clone(), labels: of_job, ports: Vec::new(), running: true };
         let inspected = self.inspected(&found).await?;

@@ -25,6 +25,12 @@ pub(crate) fn is_not_found(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
+/// Whether the engine could not publish a port because somebody has it.
+pub(crate) fn is_port_taken(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { message, .. }
+        if message.contains("address already in use") || message.contains("port is already allocated"))
+}
+
 /// Takes "no such container", "already stopped" and "being removed already" for success.
 pub(crate) fn unless_gone(result: Result<(), Error>) -> Result<(), Error> {
     match result {

@@ -1,10 +1,17 @@
 //! Frames to messages and back.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{AgentFrame, MAX_FRAME_BYTES, ServerFrame};
-use crate::model::{event::Event, ids::DeploymentId};
+use crate::model::{
+    deployment::Stage,
+    event::{Event, EventKind, LogStream},
+    ids::DeploymentId,
+};
 
 /// A message as a WebSocket carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,19 +179,64 @@ impl EventBatch {
     /// # Errors
     /// [`CodecError::Batch`] names the first line at fault.
     pub fn events(&self) -> Result<Vec<Event>, CodecError> {
-        let lines = self.lines[..self.lines.len() - 1].split(|byte| *byte == b'\n');
-        (self.first..)
-            .zip(lines)
-            .map(|(seq, line)| {
-                let event: Event = serde_json::from_slice(line)
-                    .map_err(|error| CodecError::Batch(format!("event {seq} is not readable: {error}")))?;
-                if event.seq == seq {
-                    Ok(event)
-                } else {
-                    Err(CodecError::Batch(format!("event {} stands where {seq} was expected", event.seq)))
+        self.numbered().map(|(seq, line)| read(seq, line)).collect()
+    }
+
+    /// Checks every event as [`events`](Self::events) does, and answers those that are no line of
+    /// output: what a reader who follows the deployment's state needs.
+    ///
+    /// # Errors
+    /// [`CodecError::Batch`] names the first line at fault.
+    pub fn changes(&self) -> Result<Vec<Event>, CodecError> {
+        let mut changes = Vec::new();
+        for (seq, line) in self.numbered() {
+            match serde_json::from_slice::<OutputLine<'_>>(line) {
+                Ok(output) => in_its_place(seq, output.seq)?,
+                Err(_) => {
+                    let event = read(seq, line)?;
+                    if !matches!(event.kind, EventKind::Log { .. }) {
+                        changes.push(event);
+                    }
                 }
-            })
-            .collect()
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The same events in fewer batches: neighbours that follow one another become one, at most as
+    /// large as a frame.
+    pub fn joined(batches: Vec<Self>) -> Vec<Self> {
+        let mut runs: Vec<(usize, Vec<Self>)> = Vec::new();
+        for batch in batches {
+            let size = batch.lines.len();
+            match runs.last_mut() {
+                Some((total, run))
+                    if *total + size <= MAX_FRAME_BYTES && run.last().is_some_and(|last| last.precedes(&batch)) =>
+                {
+                    *total += size;
+                    run.push(batch);
+                }
+                _ => runs.push((size, vec![batch])),
+            }
+        }
+        let join = |(total, mut run): (usize, Vec<Self>)| {
+            let count = run.iter().map(Self::count).sum();
+            if run.len() > 1 {
+                let mut lines = BytesMut::with_capacity(total);
+                run.iter().for_each(|batch| lines.put_slice(&batch.lines));
+                run[0].lines = lines.freeze();
+            }
+            Self { count, ..run.swap_remove(0) }
+        };
+        runs.into_iter().map(join).collect()
+    }
+
+    fn precedes(&self, next: &Self) -> bool {
+        next.deployment == self.deployment && next.first == self.last() + 1
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        (self.first..).zip(self.lines[..self.lines.len() - 1].split(|byte| *byte == b'\n'))
     }
 
     fn encode(&self) -> Bytes {
@@ -215,15 +267,51 @@ impl EventBatch {
     }
 }
 
+/// An event that is a line of output, as it is read without keeping it.
+#[derive(Deserialize)]
+struct OutputLine<'a> {
+    seq: u64,
+    #[serde(rename = "at")]
+    _at: Timestamp,
+    #[serde(rename = "type")]
+    _type: OutputTag,
+    #[serde(rename = "stage")]
+    _stage: Stage,
+    #[serde(rename = "stream")]
+    _stream: LogStream,
+    #[serde(rename = "line", borrow)]
+    _line: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OutputTag {
+    Log,
+}
+
+fn read(seq: u64, line: &[u8]) -> Result<Event, CodecError> {
+    let event: Event = serde_json::from_slice(line)
+        .map_err(|error| CodecError::Batch(format!("event {seq} is not readable: {error}")))?;
+    in_its_place(seq, event.seq)?;
+    Ok(event)
+}
+
+fn in_its_place(expected: u64, found: u64) -> Result<(), CodecError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(CodecError::Batch(format!("event {found} stands where {expected} was expected")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
-        model::{deployment::Stage, event::EventKind},
-        protocol::{Hello, Outcome, Reply, ReplyBody, Request, RequestBody},
+        model::deployment::DeploymentState,
+        protocol::{Hello, MAX_BATCH_BYTES, Outcome, Reply, ReplyBody, Request, RequestBody},
     };
 
     fn lines(first: u64, texts: &[&str]) -> Bytes {
@@ -299,6 +387,48 @@ mod tests {
         assert_eq!(batch.lines_after(4), lines(5, &["a", "b", "c"]));
         assert_eq!(batch.lines_after(6), lines(7, &["c"]));
         assert!(batch.lines_after(7).is_empty() && batch.lines_after(99).is_empty());
+    }
+
+    #[test]
+    fn neighbours_become_one_batch_and_nothing_else_does() {
+        let (id, other) = (DeploymentId::new(), DeploymentId::new());
+        let batch = |id, first, texts: &[&str]| EventBatch::new(id, first, lines(first, texts)).unwrap();
+        let joined = EventBatch::joined(vec![
+            batch(id, 1, &["a"]),
+            batch(id, 2, &["b", "c"]),
+            batch(other, 4, &["x"]),
+            batch(other, 4, &["x"]),
+            batch(other, 6, &["z"]),
+        ]);
+        let expected =
+            [batch(id, 1, &["a", "b", "c"]), batch(other, 4, &["x"]), batch(other, 4, &["x"]), batch(other, 6, &["z"])];
+        assert_eq!(joined, expected);
+        let long = "x".repeat(MAX_BATCH_BYTES);
+        let many = EventBatch::joined((1..40).map(|seq| batch(id, seq, &[&long])).collect());
+        assert!(many.len() > 1 && many.iter().all(|batch| batch.lines().len() <= MAX_FRAME_BYTES));
+        assert_eq!(many.iter().map(EventBatch::count).sum::<u64>(), 39);
+        assert!(EventBatch::joined(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn changes_are_the_events_that_are_no_output_and_every_line_is_checked() {
+        let mut bytes = lines(1, &["a", "\u{1b}[31mred\"\\"]).to_vec();
+        let state = Event { seq: 3, at: Timestamp::UNIX_EPOCH, kind: EventKind::state(DeploymentState::Build) };
+        bytes.extend(serde_json::to_vec(&state).unwrap());
+        bytes.extend(b"\n{\"seq\":4,\"at\":\"2026-01-02T03:04:05Z\",\"type\":\"weather\"}\n");
+        let changes = EventBatch::new(DeploymentId::new(), 1, bytes.into()).unwrap().changes().unwrap();
+        assert_eq!(changes.iter().map(|event| event.seq).collect::<Vec<_>>(), [3, 4]);
+        for broken in [
+            r#"{"seq":1,"at":"2026-01-02T03:04:05Z","type":"log","stage":"build","stream":"stdout","line":7}"#,
+            r#"{"seq":1,"at":"soon","type":"log","stage":"build","stream":"stdout","line":"x"}"#,
+            r#"{"seq":1,"at":"2026-01-02T03:04:05Z","type":"log","stage":"lunch","stream":"stdout","line":"x"}"#,
+            r#"{"seq":2,"at":"2026-01-02T03:04:05Z","type":"log","stage":"build","stream":"stdout","line":"x"}"#,
+            r#"{"seq":1,"at":"2026-01-02T03:04:05Z","type":"log","stage":"build","stream":"stdout","line":"x"} "#,
+            "{",
+        ] {
+            let batch = EventBatch::new(DeploymentId::new(), 1, format!("{broken}\n").into()).unwrap();
+            assert_eq!(batch.changes().is_err(), batch.events().is_err(), "{broken}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::{
     extract::{
         State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
     },
     response::Response,
 };
@@ -66,7 +66,7 @@ async fn serve(state: &AppState, id: DeploymentId, mut subscription: Subscriptio
     loop {
         let message = tokio::select! {
             lines = subscription.next() => match lines {
-                Ok(Some(lines)) => text(&lines),
+                Ok(Some(lines)) => text(lines),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(deployment = %id, error = chain(&error), "a log cannot be read");
@@ -102,9 +102,11 @@ async fn serve(state: &AppState, id: DeploymentId, mut subscription: Subscriptio
 }
 
 /// Log lines without the last one's end.
-fn text(lines: &Bytes) -> Message {
-    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
-    Message::Text(String::from_utf8_lossy(lines).into_owned().into())
+fn text(mut lines: Bytes) -> Message {
+    lines.truncate(lines.strip_suffix(b"\n").unwrap_or(&lines).len());
+    // A log holds JSON, which is UTF-8, unless somebody else wrote into it.
+    let text = Utf8Bytes::try_from(lines.clone());
+    Message::Text(text.unwrap_or_else(|_| String::from_utf8_lossy(&lines).into_owned().into()))
 }
 
 async fn end(state: &AppState, id: DeploymentId) -> Option<String> {

@@ -5,21 +5,17 @@ use std::{path::PathBuf, sync::Arc};
 use sdp_core::{DeploymentId, protocol::EventBatch};
 use tokio::sync::{Mutex, watch};
 
-use super::{Appended, error::EventLogError, file::LogFile};
+use super::{Appended, error::EventLogError, file::LogFile, recent::Recent};
 
 /// What readers see: only what is durable.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct View {
     /// None while the log has no file, or nobody has looked.
     pub(super) file: Option<LogFile>,
+    /// The end of the file, for those who follow it closely.
+    pub(super) recent: Recent,
     /// Nothing more will come.
     pub(super) finished: bool,
-}
-
-impl View {
-    pub(super) fn last(&self) -> u64 {
-        self.file.as_ref().map_or(0, |file| file.last)
-    }
 }
 
 #[derive(Debug)]
@@ -33,7 +29,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(id: DeploymentId, path: PathBuf, finished: bool) -> Self {
-        let view = watch::Sender::new(View { file: None, finished });
+        let view = watch::Sender::new(View { file: None, recent: Recent::default(), finished });
         Self { id, path, opened: Arc::default(), view }
     }
 
@@ -42,22 +38,25 @@ impl Log {
     }
 
     pub(super) fn finish(&self) {
-        self.view.send_if_modified(|view| !std::mem::replace(&mut view.finished, true));
+        self.view.send_if_modified(|view| {
+            view.recent.clear();
+            !std::mem::replace(&mut view.finished, true)
+        });
     }
 
-    /// What is durable now, once the file was looked for.
-    pub(super) async fn view(self: &Arc<Self>) -> Result<View, EventLogError> {
+    /// The durable part of the file, once it was looked for; none when there is no file.
+    pub(super) async fn file(self: &Arc<Self>) -> Result<Option<LogFile>, EventLogError> {
         // A published file is durable whatever an append under way does: no need to wait for it.
-        let view = self.view.borrow().clone();
-        if view.file.is_some() {
-            return Ok(view);
+        let file = self.view.borrow().file.clone();
+        if file.is_some() {
+            return Ok(file);
         }
         let mut opened = Arc::clone(&self.opened).lock_owned().await;
         let log = Arc::clone(self);
         // The guard goes along, so that giving up on this future does not let a second one in.
         blocking(move || {
             log.open(&mut opened)?;
-            Ok(log.view.borrow().clone())
+            Ok(log.view.borrow().file.clone())
         })
         .await
     }
@@ -67,28 +66,37 @@ impl Log {
         let mut opened = Arc::clone(&self.opened).lock_owned().await;
         let log = Arc::clone(self);
         blocking(move || {
-            let mut new = batch.events()?;
+            let mut changes = batch.changes()?;
             log.open(&mut opened)?;
             let file = log.view.borrow().file.clone();
             let last = file.as_ref().map_or(0, |file| file.last);
             if batch.first() > last + 1 {
                 return Err(EventLogError::Gap { deployment: log.id, expected: last + 1 });
             }
-            new.retain(|event| event.seq > last);
-            if new.is_empty() {
-                return Ok(Appended { last, new });
+            if batch.last() <= last {
+                return Ok(Appended { last, changes: Vec::new() });
             }
+            changes.retain(|event| event.seq > last);
             let mut file = match file {
                 Some(file) => file,
                 None => LogFile::create(&log.path)?,
             };
-            if let Err(error) = file.append(&batch.lines_after(last), batch.last()) {
+            let (lines, at) = (batch.lines_after(last), file.len);
+            if let Err(error) = file.append(&lines, batch.last()) {
                 *opened = false;
                 return Err(error);
             }
             let last = file.last;
-            log.view.send_modify(|view| view.file = Some(file));
-            Ok(Appended { last, new })
+            let followed = log.view.receiver_count() > 0;
+            log.view.send_modify(|view| {
+                view.file = Some(file);
+                if followed {
+                    view.recent.push(at, lines);
+                } else {
+                    view.recent.clear();
+                }
+            });
+            Ok(Appended { last, changes })
         })
         .await
     }
@@ -96,7 +104,10 @@ impl Log {
     fn open(&self, opened: &mut bool) -> Result<(), EventLogError> {
         if !*opened {
             let file = LogFile::open(&self.path)?;
-            self.view.send_modify(|view| view.file = file);
+            self.view.send_modify(|view| {
+                view.file = file;
+                view.recent.clear();
+            });
             *opened = true;
         }
         Ok(())

@@ -12,6 +12,7 @@
 mod error;
 mod file;
 mod log;
+mod recent;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -62,8 +63,8 @@ struct Table {
 pub struct Appended {
     /// The log's last sequence number: what may be acknowledged.
     pub last: u64,
-    /// The events that the log lacked, in order.
-    pub new: Vec<Event>,
+    /// Of the events that the log lacked, those that are no line of output, in order.
+    pub changes: Vec<Event>,
 }
 
 impl EventLogs {
@@ -99,7 +100,7 @@ impl EventLogs {
     /// # Errors
     /// [`EventLogError::Io`].
     pub async fn last_seq(&self, id: DeploymentId) -> Result<u64, EventLogError> {
-        Ok(self.log(id).view().await?.last())
+        Ok(self.log(id).file().await?.map_or(0, |file| file.last))
     }
 
     /// Follows a log from event `from` on (0 and 1 are the first): what is there, then what comes,
@@ -126,8 +127,8 @@ impl EventLogs {
     /// # Errors
     /// [`EventLogError`] when the file cannot be read.
     pub async fn read(&self, id: DeploymentId, from: u64, limit_bytes: usize) -> Result<Bytes, EventLogError> {
-        let view = self.log(id).view().await?;
-        let Some(file) = view.file.filter(|file| file.last >= from) else { return Ok(Bytes::new()) };
+        let file = self.log(id).file().await?.filter(|file| file.last >= from);
+        let Some(file) = file else { return Ok(Bytes::new()) };
         blocking(move || file.lines_from(file.offset_of(from)?, limit_bytes)).await
     }
 
@@ -136,8 +137,7 @@ impl EventLogs {
     /// # Errors
     /// [`EventLogError`] when the file cannot be read.
     pub async fn tail(&self, id: DeploymentId, lines: usize) -> Result<Bytes, EventLogError> {
-        let view = self.log(id).view().await?;
-        let Some(file) = view.file else { return Ok(Bytes::new()) };
+        let Some(file) = self.log(id).file().await? else { return Ok(Bytes::new()) };
         blocking(move || file.tail(lines, TAIL_BYTES)).await
     }
 

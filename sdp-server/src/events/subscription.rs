@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     error::EventLogError,
+    file::LogFile,
     log::{Log, View, blocking},
 };
 
@@ -23,6 +24,12 @@ pub struct Subscription {
     at: Option<u64>,
 }
 
+enum Step {
+    Wait,
+    Have(u64, Bytes),
+    Read(LogFile),
+}
+
 impl Subscription {
     pub(super) fn new(log: Arc<Log>, from: u64) -> Self {
         Self { view: log.watch(), log, from: from.max(1), at: None }
@@ -34,25 +41,42 @@ impl Subscription {
     /// # Errors
     /// [`EventLogError`] when the file cannot be read; another call tries again.
     pub async fn next(&mut self) -> Result<Option<Bytes>, EventLogError> {
-        self.log.view().await?;
+        self.log.file().await?;
         loop {
-            let view = self.view.borrow_and_update().clone();
-            if let Some(file) = view.file.as_ref().filter(|file| file.last >= self.from) {
-                let (known, from) = (self.at, self.from);
-                if known.is_none_or(|at| at < file.len) {
-                    let file = file.clone();
-                    let (at, lines) = blocking(move || {
+            let known = self.at;
+            let step = {
+                let view = self.view.borrow_and_update();
+                let file =
+                    view.file.as_ref().filter(|file| file.last >= self.from && known.is_none_or(|at| at < file.len));
+                match (file, known) {
+                    (None, _) if view.finished => return Ok(None),
+                    (None, _) => Step::Wait,
+                    (Some(file), Some(at)) => match view.recent.from(at, CHUNK_BYTES) {
+                        Some(lines) => Step::Have(at, lines),
+                        None => Step::Read(file.clone()),
+                    },
+                    (Some(file), None) => Step::Read(file.clone()),
+                }
+            };
+            let (at, lines) = match step {
+                Step::Wait => {
+                    if self.view.changed().await.is_err() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                Step::Have(at, lines) => (at, lines),
+                Step::Read(file) => {
+                    let from = self.from;
+                    let read = blocking(move || {
                         let at = known.map_or_else(|| file.offset_of(from), Ok)?;
                         Ok((at, file.lines_from(at, CHUNK_BYTES)?))
-                    })
-                    .await?;
-                    self.at = Some(at + lines.len() as u64);
-                    return Ok(Some(lines));
+                    });
+                    read.await?
                 }
-            }
-            if view.finished || self.view.changed().await.is_err() {
-                return Ok(None);
-            }
+            };
+            self.at = Some(at + lines.len() as u64);
+            return Ok(Some(lines));
         }
     }
 }

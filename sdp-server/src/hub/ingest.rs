@@ -39,30 +39,26 @@ pub enum IngestError {
 pub(super) type Known = HashMap<DeploymentId, bool>;
 
 impl Hub {
-    /// Takes a batch over and gives the sequence number to acknowledge.
-    ///
-    /// A deployment that the database does not know, after a restored backup for example, keeps its
-    /// events too: the log takes them and they are acknowledged, with a warning.
-    pub(super) async fn ingest(
-        &self,
-        agent: &AgentName,
-        known: &mut Known,
-        batch: &EventBatch,
-    ) -> Result<u64, IngestError> {
+    /// Takes a batch of a deployment that was [met](Self::meet) over, and gives the sequence number
+    /// to acknowledge.
+    pub(super) async fn ingest(&self, known: &Known, batch: &EventBatch) -> Result<u64, IngestError> {
         let id = batch.deployment();
-        let in_store = match known.get(&id) {
-            Some(in_store) => *in_store,
-            None => self.meet(agent, known, id).await?,
-        };
         let appended = self.shared.logs.append(batch).await?;
-        if in_store {
-            let changed = self.shared.store.fold_events(id, &appended.new).await?;
+        if known.get(&id) == Some(&true) {
+            let changed = self.shared.store.fold_events(id, &appended.changes).await?;
             self.publish(changed);
         }
         Ok(appended.last)
     }
 
-    async fn meet(&self, agent: &AgentName, known: &mut Known, id: DeploymentId) -> Result<bool, IngestError> {
+    /// Finds out whether the database knows a deployment, and whether it is this agent's.
+    ///
+    /// A deployment that it does not know, after a restored backup for example, keeps its events
+    /// too: the log takes them and they are acknowledged, with a warning.
+    pub(super) async fn meet(&self, agent: &AgentName, known: &mut Known, id: DeploymentId) -> Result<(), IngestError> {
+        if known.contains_key(&id) {
+            return Ok(());
+        }
         let deployment = self.shared.store.deployment(id).await?;
         match &deployment {
             Some(deployment) if deployment.agent != *agent => {
@@ -74,7 +70,7 @@ impl Hub {
             }
         }
         known.insert(id, deployment.is_some());
-        Ok(deployment.is_some())
+        Ok(())
     }
 
     /// Takes what the log has and the database lacks over into it.

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod ingest;
+mod intake;
 mod request;
 mod session;
 mod socket;

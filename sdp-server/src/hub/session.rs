@@ -18,17 +18,14 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{
-    Hub, Link,
-    ingest::{IngestError, Known},
-};
-use crate::{auth, events::EventLogError};
+use super::{Hub, Link, ingest::IngestError, intake};
+use crate::auth;
 
 /// How many frames may wait for the connection before whoever makes them waits too.
 const OUTGOING: usize = 64;
 
 /// The longest that a write may be stuck.
-const WRITE: Duration = Duration::from_secs(15);
+pub(super) const WRITE: Duration = Duration::from_secs(15);
 
 /// Every this many pings the database learns that the agent lives, and the token is checked again.
 const PINGS_PER_CHECK: u32 = 2;
@@ -53,14 +50,14 @@ pub(super) enum Outgoing {
 
 /// Why a connection ends.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     /// The other side, the network, or a newer connection.
     Gone(String),
     /// The agent is told why, and that it should not simply go on.
     Refused(Problem),
 }
 
-fn refused(code: ErrorCode, sentence: impl Into<String>) -> End {
+pub(super) fn refused(code: ErrorCode, sentence: impl Into<String>) -> End {
     End::Refused(Problem::new(code, sentence))
 }
 
@@ -186,8 +183,10 @@ where
     }
     let link = hub.register(&agent, inventory, frames.clone());
     tracing::info!(%agent, "agent connected");
+    let (batches, queued) = intake::queue();
     let end = tokio::select! {
-        end = read(hub, &agent, &link, incoming, &frames) => end,
+        end = read(hub, &agent, &link, incoming, &batches, &frames) => end,
+        end = intake::run(hub, &agent, queued, &frames) => end,
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
@@ -204,6 +203,7 @@ async fn read<I, E>(
     agent: &AgentName,
     link: &Link,
     incoming: &mut I,
+    batches: &intake::Queue,
     frames: &mpsc::Sender<ServerFrame>,
 ) -> End
 where
@@ -211,7 +211,6 @@ where
     E: std::error::Error + 'static,
 {
     let silence = hub.shared.timing.silence;
-    let mut known = Known::new();
     loop {
         let message = match timeout(silence, next(incoming)).await {
             Ok(Ok(Incoming::Frame(message))) => Some(message),
@@ -221,7 +220,7 @@ where
         };
         link.hear();
         let Some(message) = message else { continue };
-        match take(hub, agent, link, &mut known, &message).await {
+        match take(hub, agent, link, batches, &message).await {
             Ok(None) => {}
             Ok(Some(answer)) => {
                 if timeout(WRITE, frames.send(answer)).await.is_err() {
@@ -237,7 +236,7 @@ async fn take(
     hub: &Hub,
     agent: &AgentName,
     link: &Link,
-    known: &mut Known,
+    batches: &intake::Queue,
     message: &WireMessage,
 ) -> Result<Option<ServerFrame>, End> {
     match AgentFrame::decode(message).map_err(|error| unreadable(&error))? {
@@ -248,15 +247,10 @@ async fn take(
             }
             Ok(None)
         }
-        AgentFrame::Events(batch) => match hub.ingest(agent, known, &batch).await {
-            Ok(seq) => Ok(Some(ServerFrame::Ack { deployment: batch.deployment(), seq })),
-            Err(error @ IngestError::Foreign { .. }) => Err(refused(ErrorCode::NotAllowed, chain(&error))),
-            Err(IngestError::Log(error @ EventLogError::Batch(_))) => {
-                Err(refused(ErrorCode::BadRequest, chain(&error)))
-            }
-            // Not acknowledged, so kept by the agent, which sends again on its next connection.
-            Err(error) => Err(End::Gone(chain(&error))),
-        },
+        AgentFrame::Events(batch) => {
+            batches.push(batch).await;
+            Ok(None)
+        }
         AgentFrame::Inventory(inventory) => {
             if let Err(error) = hub.shared.store.agent_seen(agent, Timestamp::now(), Some(&inventory)).await {
                 tracing::warn!(%agent, error = chain(&error), "the agent's inventory could not be kept");

@@ -17,5 +17,5 @@ lint: ## Formatting, lints and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 bench: ## The benchmarks, with the peers measured beside us
-	@.ci/setup
+	@.ci/setup --peers
 	cargo bench --package sdp-benches

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use jiff::Timestamp;
+use memchr::{memchr, memchr_iter};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{AgentFrame, MAX_FRAME_BYTES, ServerFrame};
@@ -131,7 +132,7 @@ impl EventBatch {
         if lines.last() != Some(&b'\n') {
             return Err(CodecError::Batch("it does not end with a whole line".into()));
         }
-        let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let count = memchr_iter(b'\n', &lines).count() as u64;
         if first == 0 || first.checked_add(count).is_none() {
             return Err(CodecError::Batch(format!("its first sequence number is {first}")));
         }
@@ -169,7 +170,7 @@ impl EventBatch {
         if skip == 0 {
             return self.lines.clone();
         }
-        let mut ends = self.lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let mut ends = memchr_iter(b'\n', &self.lines).map(|end| end + 1);
         let start = usize::try_from(skip - 1).ok().and_then(|n| ends.nth(n)).unwrap_or(self.lines.len());
         self.lines.slice(start..)
     }
@@ -236,7 +237,12 @@ impl EventBatch {
     }
 
     fn numbered(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        (self.first..).zip(self.lines[..self.lines.len() - 1].split(|byte| *byte == b'\n'))
+        let mut begin = 0;
+        (self.first..).zip(memchr_iter(b'\n', &self.lines).map(move |end| {
+            let line = &self.lines[begin..end];
+            begin = end + 1;
+            line
+        }))
     }
 
     fn encode(&self) -> Bytes {
@@ -253,10 +259,7 @@ impl EventBatch {
         if bytes.len() > MAX_FRAME_BYTES {
             return Err(CodecError::TooLarge(bytes.len()));
         }
-        let end = bytes
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .ok_or_else(|| CodecError::Batch("it has no header line".into()))?;
+        let end = memchr(b'\n', bytes).ok_or_else(|| CodecError::Batch("it has no header line".into()))?;
         let header: BatchHeader = serde_json::from_slice(&bytes[..end])?;
         let batch = Self::new(header.deployment, header.first, bytes.slice(end + 1..))?;
         if batch.count == header.count {

@@ -26,6 +26,10 @@ use crate::events::EventLogError;
 /// How many bytes of one agent may wait for the disk before its connection is read no further.
 const WAITING_BYTES: u32 = 8 * 1024 * 1024;
 
+/// How many bytes share a sync: enough that its cost vanishes, and few enough that an agent that has
+/// filled its window sends on while the first of it is being synced.
+const GROUP_BYTES: usize = 256 * 1024;
+
 type Queued = (EventBatch, OwnedSemaphorePermit);
 
 /// Where a connection's reader puts batches.
@@ -58,7 +62,15 @@ pub(super) async fn run(
     frames: &mpsc::Sender<ServerFrame>,
 ) -> End {
     let (mut known, mut taken) = (Known::new(), Vec::new());
-    while queued.recv_many(&mut taken, usize::MAX).await > 0 {
+    while let Some(first) = queued.recv().await {
+        let mut bytes = first.0.lines().len();
+        taken.push(first);
+        while bytes < GROUP_BYTES
+            && let Ok(more) = queued.try_recv()
+        {
+            bytes += more.0.lines().len();
+            taken.push(more);
+        }
         let mut groups: BTreeMap<DeploymentId, Vec<EventBatch>> = BTreeMap::new();
         let mut rooms = Vec::with_capacity(taken.len());
         for (batch, room) in taken.drain(..) {

@@ -5,14 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::Router;
 use sdp_core::{AgentName, config::ConfigError};
 use secrecy::SecretString;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ServerConfig, api,
@@ -20,13 +20,11 @@ use crate::{
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
     store::{Store, StoreError},
+    upkeep,
 };
 
 /// How long requests in flight have when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How often expired sessions, and the credentials in them, are forgotten.
-const SWEEP: Duration = Duration::from_secs(30);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +165,7 @@ pub struct Server {
     state: AppState,
     address: SocketAddr,
     serving: JoinHandle<()>,
-    sweeping: JoinHandle<()>,
+    upkeep: TaskTracker,
 }
 
 impl Server {
@@ -203,15 +201,9 @@ impl Server {
                 tracing::error!(%error, "serving ended");
             }
         });
-        let swept = state.clone();
-        let sweeping = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(SWEEP);
-            while swept.stopping().run_until_cancelled(ticks.tick()).await.is_some() {
-                swept.sessions().sweep(Instant::now());
-            }
-        });
+        let upkeep = upkeep::start(&state);
         tracing::info!(%address, "serving");
-        Ok(Self { state, address, serving, sweeping })
+        Ok(Self { state, address, serving, upkeep })
     }
 
     /// Where it serves.
@@ -245,7 +237,7 @@ impl Server {
             tracing::warn!("some requests were still in flight");
             self.serving.abort();
         }
-        let _ = self.sweeping.await;
+        self.upkeep.wait().await;
     }
 }
 

@@ -87,6 +87,10 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   silence = "15s"
   request = "30s"
 
+  [logs]                                # of deployments that have ended
+  keep = "90d"
+  total_mib = 10240                     # beyond it the oldest go
+
 Every key can be set by an environment variable, SDP_SERVER__SESSION__IDLE=2h, and by a flag,
 --set session.idle=2h. The flag wins over the variable, the variable over the file.
 

@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub login: LoginConfig,
     /// The agents' connections.
     pub agents: AgentsConfig,
+    /// Deployments' logs.
+    pub logs: LogsConfig,
 }
 
 impl Default for ServerConfig {
@@ -49,7 +51,25 @@ impl Default for ServerConfig {
             session: SessionConfig::default(),
             login: LoginConfig::default(),
             agents: AgentsConfig::default(),
+            logs: LogsConfig::default(),
         }
+    }
+}
+
+/// `[logs]`: how long the logs of deployments that have ended are kept.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsConfig {
+    /// One that nothing was added to for this long is removed.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub keep: Duration,
+    /// When all together are larger, in MiB, the oldest are removed.
+    pub total_mib: u64,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(90 * 86_400), total_mib: 10 * 1024 }
     }
 }
 
@@ -152,6 +172,7 @@ impl ServerConfig {
             ("agents.ping", self.agents.ping),
             ("agents.silence", self.agents.silence),
             ("agents.request", self.agents.request),
+            ("logs.keep", self.logs.keep),
         ];
         if let Some((key, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
             return Err(invalid(key, "must be longer than nothing"));

@@ -9,6 +9,7 @@ pub mod error;
 pub mod events;
 pub mod hub;
 pub mod store;
+mod upkeep;
 
 pub use app::{AppState, Parts, Server, ServerError, router};
 pub use config::ServerConfig;

@@ -63,6 +63,18 @@ pub(super) async fn one(
     find(&state, path.id).await.map(Json)
 }
 
+/// A deployment whose log is still there.
+pub(super) async fn find_with_log(state: &AppState, id: DeploymentId) -> Result<Deployment, ApiError> {
+    let deployment = find(state, id).await?;
+    if state.logs().last_seq(id).await? == 0 && state.store().folded_seq(id).await? > 0 {
+        let sentence = format!(
+            "the log of deployment {id} was removed: it was older, or the logs larger, than `[logs]` of the server's configuration allows"
+        );
+        return Err(ApiError::new(ErrorCode::NotFound, sentence));
+    }
+    Ok(deployment)
+}
+
 /// The deployment, or that there is none.
 pub(super) async fn find(state: &AppState, id: DeploymentId) -> Result<Deployment, ApiError> {
     state.store().deployment(id).await?.ok_or_else(|| ApiError::not_found("deployment", id).field("id"))

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     Path, Query,
-    deployments::{DeploymentPath, find},
+    deployments::{DeploymentPath, find_with_log},
 };
 use crate::{ApiError, AppState, auth::SignedIn};
 
@@ -44,7 +44,7 @@ pub(super) async fn log(
     Path(path): Path<DeploymentPath>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
-    let id = find(&state, path.id).await?.id;
+    let id = find_with_log(&state, path.id).await?.id;
     let logs = state.logs().clone();
     let (render, kind): (fn(Bytes) -> Bytes, _) = match query.format {
         Format::Text => (to_text, "text/plain; charset=utf-8"),

@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
     Path, Query,
-    deployments::{DeploymentPath, find},
+    deployments::{DeploymentPath, find_with_log},
     extract,
 };
 use crate::{ApiError, AppState, auth::SignedIn, events::Subscription};
@@ -47,7 +47,7 @@ pub(super) async fn follow(
     Query(query): Query<From>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let deployment = find(&state, path.id).await?;
+    let deployment = find_with_log(&state, path.id).await?;
     let upgrade = extract::upgrade(upgrade)?;
     let subscription = state.logs().subscribe(deployment.id, query.from.unwrap_or(1));
     if !deployment.state.is_active() {

@@ -19,9 +19,10 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -56,6 +57,17 @@ struct Table {
     logs: HashMap<DeploymentId, (Arc<Log>, u64)>,
     finished: HashSet<DeploymentId>,
     uses: u64,
+}
+
+/// A log on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredLog {
+    /// Whose events it holds.
+    pub id: DeploymentId,
+    /// Its size.
+    pub bytes: u64,
+    /// When something was added to it last.
+    pub modified: SystemTime,
 }
 
 /// What an append did.
@@ -139,6 +151,47 @@ impl EventLogs {
     pub async fn tail(&self, id: DeploymentId, lines: usize) -> Result<Bytes, EventLogError> {
         let Some(file) = self.log(id).file().await? else { return Ok(Bytes::new()) };
         blocking(move || file.tail(lines, TAIL_BYTES)).await
+    }
+
+    /// Every log on disk.
+    ///
+    /// # Errors
+    /// [`EventLogError::Io`] when the directory cannot be read.
+    pub async fn stored(&self) -> Result<Vec<StoredLog>, EventLogError> {
+        let dir = self.shared.dir.clone();
+        blocking(move || {
+            let failed = |error| io_error("read", &dir, error);
+            let mut stored = Vec::new();
+            for entry in fs::read_dir(&dir).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                let id = name.to_str().and_then(|name| name.strip_suffix(".log")).and_then(|id| id.parse().ok());
+                // One that has just been removed is not there.
+                if let (Some(id), Ok(metadata)) = (id, entry.metadata()) {
+                    let modified = metadata.modified().map_err(failed)?;
+                    stored.push(StoredLog { id, bytes: metadata.len(), modified });
+                }
+            }
+            Ok(stored)
+        })
+        .await
+    }
+
+    /// Removes a log that nothing is added to any more. Who is reading it reads on.
+    ///
+    /// # Errors
+    /// [`EventLogError::Io`] when the file cannot be removed.
+    pub async fn remove(&self, id: DeploymentId) -> Result<(), EventLogError> {
+        self.with_table(|table| {
+            table.logs.remove(&id);
+            table.finished.remove(&id);
+        });
+        let path = self.path(id);
+        blocking(move || match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path, error)),
+            _ => Ok(()),
+        })
+        .await
     }
 
     fn log(&self, id: DeploymentId) -> Arc<Log> {

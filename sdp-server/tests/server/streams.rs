@@ -6,7 +6,7 @@ use sdp_core::protocol::AgentFrame;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
-use crate::support::{Plane, batch, drain, inventory, patiently, states};
+use crate::support::{Agent, Api, Plane, batch, drain, held, hello, inventory, patiently, states, until};
 
 fn log(line: impl std::fmt::Display) -> Value {
     json!({ "type": "log", "stage": "build", "stream": "stdout", "line": line.to_string() })
@@ -118,5 +118,31 @@ async fn a_stream_of_nothing_is_not_found() {
     let path = format!("/ws/deployments/{id}");
     assert_eq!(api.socket(&path, &[("authorization", &bearer)]).await.err(), Some(404));
     assert_eq!(api.get(&path).await.0, 404, "which comes before that it is no upgrade");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn logs_beyond_the_limit_are_removed_but_for_those_of_deployments_under_way() {
+    let plane = Plane::with(|config| config.logs.total_mib = 0).await;
+    let (mut agent, api, token) = plane.ready(inventory(&["eredar"])).await;
+    let ended = agent.runs(&api, "/api/deployments").await.id;
+    let body = json!({ "repo": "eredar", "branch": "main" });
+    let active = agent.accepts(&api, "/api/deployments", body).await.id;
+    agent.events(active, 1, &states(&["source", "build"])).await;
+
+    // Old logs are looked for when the server starts.
+    let plane = plane.restarted().await;
+    let mut hello = hello("micro", &token);
+    hello.held = vec![held(active, 2)];
+    let mut agent = Agent::greet(plane.address(), hello).await;
+    let api = Api::sign_in(plane.address(), &mut agent, "ada").await;
+    let log = format!("/api/deployments/{ended}/log");
+    let (_, problem) = until(|| api.get(&log), |(status, _)| *status == 404).await;
+    assert!(problem["detail"].as_str().unwrap().contains("removed"), "{problem}");
+    let bearer = format!("Bearer {}", api.token);
+    let stream = api.socket(&format!("/ws/deployments/{ended}"), &[("authorization", &bearer)]).await;
+    assert_eq!(stream.err(), Some(404));
+    assert_eq!(api.get(&format!("/api/deployments/{ended}")).await.1["state"], "running");
+    assert_eq!(api.get(&format!("/api/deployments/{active}/log?format=ndjson")).await.0, 200);
     plane.server.shutdown().await;
 }

@@ -1,14 +1,10 @@
 //! The composition root: parts in, a running agent out.
 
-use std::{
-    fs::{self, File, TryLockError},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use sdp_core::{
     Deployer, RepoSource, RouteStore,
+    data_dir::DataDirLock,
     deploy::{Deadlines, Pipeline, PortPool},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -73,7 +69,7 @@ pub struct Agent {
     stop: CancellationToken,
     timing: Timing,
     /// Keeps other agents off the data directory.
-    _lock: File,
+    _lock: DataDirLock,
 }
 
 impl Agent {
@@ -88,7 +84,7 @@ impl Agent {
     pub fn start_with(config: AgentConfig, parts: Parts) -> Result<Self, AgentError> {
         config.check()?;
         let token = config.read_token()?;
-        let lock = lock(&config.data_dir)?;
+        let lock = DataDirLock::take(&config.data_dir)?;
         let outbox = Outbox::open(config.data_dir.join("outbox"))?;
         let secrets = parts.secrets.iter().chain([&token]);
         let redactor = secrets.fold(Redactor::default(), |redactor, secret| redactor.secret(secret.expose_secret()));
@@ -172,31 +168,6 @@ impl Agent {
         self.stop.cancel();
         if let Err(error) = self.link.await {
             tracing::error!(%error, "the link ended");
-        }
-    }
-}
-
-/// A child that is being started shares the lock for a moment, also when its parent is gone.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
-/// Makes the data directory and locks it.
-fn lock(data_dir: &Path) -> Result<File, AgentError> {
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| AgentError::DataDir { action, path, source }
-    };
-    fs::create_dir_all(data_dir).map_err(failed("create", data_dir))?;
-    let path = data_dir.join("lock");
-    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
-    let mut tries = LOCK_TRIES;
-    loop {
-        tries -= 1;
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if tries == 0 => return Err(AgentError::InUse { path: data_dir.into() }),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! What keeps an agent from starting.
 
-use std::path::PathBuf;
-
-use sdp_core::config::ConfigError;
+use sdp_core::{config::ConfigError, data_dir::DataDirError};
 
 use crate::outbox::OutboxError;
 
@@ -17,22 +15,8 @@ pub enum AgentError {
     #[error("the outbox cannot be used")]
     Outbox(#[from] OutboxError),
     /// Its data directory cannot be used.
-    #[error("failed to {action} {}; correct `data_dir` or its permissions", .path.display())]
-    DataDir {
-        /// What was being done.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What went wrong below.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Another agent has the data directory.
-    #[error("another agent runs with {}; give each agent its own `data_dir`", .path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// A part that the configuration asks for cannot be had.
     #[error("failed to set up the {part}")]
     Part {

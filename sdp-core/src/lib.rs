@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+pub mod data_dir;
 pub mod deploy;
 pub mod deployer;
 pub mod events;

@@ -3,13 +3,16 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use axum::Router;
-use sdp_core::{AgentName, config::ConfigError};
+use sdp_core::{
+    AgentName,
+    config::ConfigError,
+    data_dir::{DataDirError, DataDirLock},
+};
 use secrecy::SecretString;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,14 +36,9 @@ pub enum ServerError {
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data directory cannot be made.
-    #[error("the data directory {} cannot be made; check `data_dir` and the permissions above it", .path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// What went wrong below.
-        source: io::Error,
-    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// The address cannot be served on.
     #[error("{address} cannot be listened on; is another server running there, or `listen` wrong?")]
     Listen {
@@ -166,6 +164,8 @@ pub struct Server {
     address: SocketAddr,
     serving: JoinHandle<()>,
     upkeep: TaskTracker,
+    /// Keeps other servers off the data directory.
+    _lock: Option<DataDirLock>,
 }
 
 impl Server {
@@ -175,13 +175,13 @@ impl Server {
     /// [`ServerError`].
     pub async fn bind(config: ServerConfig) -> Result<Self, ServerError> {
         config.check()?;
-        let path = config.data_dir.clone();
-        std::fs::create_dir_all(&path).map_err(|source| ServerError::DataDir { path: path.clone(), source })?;
-        let store = Store::open(&path.join("sdp.db"))?;
-        let logs = EventLogs::open(path.join("logs"))?;
+        let lock = DataDirLock::take(&config.data_dir)?;
+        let store = Store::open(&config.data_dir.join("sdp.db"))?;
+        let logs = EventLogs::open(config.data_dir.join("logs"))?;
         let address = config.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
-        Self::bind_with(Parts { config, store, logs, listener }).await
+        let server = Self::bind_with(Parts { config, store, logs, listener }).await?;
+        Ok(Self { _lock: Some(lock), ..server })
     }
 
     /// Serves from parts.
@@ -203,7 +203,7 @@ impl Server {
         });
         let upkeep = upkeep::start(&state);
         tracing::info!(%address, "serving");
-        Ok(Self { state, address, serving, upkeep })
+        Ok(Self { state, address, serving, upkeep, _lock: None })
     }
 
     /// Where it serves.

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use sdp_core::{BranchName, Checkout, DeployRequest, DeploymentId, InstanceKey};
+use sdp_core::{BranchName, Checkout, DeployRequest, DeploymentId, InstanceKey, data_dir::DataDirError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::AgentError;
@@ -33,7 +33,7 @@ impl Journal {
         let dir = dir.into();
         let failed = |action| {
             let path = dir.clone();
-            move |source| AgentError::DataDir { action, path, source }
+            move |source| AgentError::from(DataDirError::Io { action, path, source })
         };
         fs::create_dir_all(&dir).map_err(failed("create"))?;
         let mut left = Vec::new();

@@ -245,7 +245,7 @@ async fn a_data_directory_serves_one_agent_at_a_time() {
     let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
     let parts = || parts(repos(), MemoryDeployer::default());
     let error = sdp_agent::Agent::start_with(config(&server, dir.path(), ""), parts()).unwrap_err();
-    assert!(error.to_string().contains("another agent runs"), "{error}");
+    assert!(error.to_string().contains("is in use"), "{error}");
     agent.shutdown().await;
     start(&server, dir.path(), parts()).shutdown().await;
 }

@@ -87,3 +87,16 @@ async fn events_of_a_deployment_that_the_database_does_not_know_are_kept() {
     assert_eq!(plane.server.state().logs().last_seq(id).await.unwrap(), 6);
     plane.server.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_data_directory_has_one_server() {
+    let plane = Plane::new().await;
+    let config = sdp_server::ServerConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: plane.dir.path().into(),
+        ..Default::default()
+    };
+    let error = sdp_server::Server::bind(config).await.unwrap_err().to_string();
+    assert!(error.contains("is in use"), "{error}");
+    plane.server.shutdown().await;
+}

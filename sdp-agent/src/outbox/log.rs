@@ -62,6 +62,7 @@ pub(super) struct Log {
     medium: Box<dyn Medium>,
     /// Held by the one who appends, also while it waits for the disk.
     append: Arc<tokio::sync::Mutex<()>>,
+    syncing: Mutex<()>,
     known: Mutex<Known>,
     changed: watch::Sender<()>,
 }
@@ -71,6 +72,8 @@ pub(super) struct Log {
 struct Known {
     end: u64,
     synced: u64,
+    /// A sync failed since, so that what is not synced may be on its way to the disk no more.
+    doubtful: bool,
     last: u64,
     acked: u64,
     state: DeploymentState,
@@ -94,6 +97,7 @@ impl Known {
         Self {
             end: 0,
             synced: 0,
+            doubtful: false,
             last: 0,
             acked: 0,
             state: DeploymentState::Queued,
@@ -151,6 +155,7 @@ impl Log {
             path: path.into(),
             medium: Box::new(file),
             append: Arc::default(),
+            syncing: Mutex::default(),
             known: Mutex::new(known),
             changed,
         })
@@ -183,9 +188,7 @@ impl Log {
             return Ok(None);
         }
         if synced < end {
-            self.medium.sync_data()?;
-            let mut known = self.known();
-            known.synced = known.synced.max(end);
+            self.sync(synced, end)?;
         }
         loop {
             let take = (end - position.offset).min(MAX_BATCH_BYTES as u64);
@@ -218,9 +221,12 @@ impl Log {
 
     /// Appends one line, wholly or not at all. The caller holds `append`.
     fn commit(&self, event: &Event, line: &[u8], durable: bool) -> io::Result<()> {
-        let end = self.known().end;
+        let (end, synced) = {
+            let known = self.known();
+            (known.end, known.synced)
+        };
         let written = self.medium.write_all_at(line, end);
-        let written = if durable { written.and_then(|()| self.medium.sync_data()) } else { written };
+        let written = if durable { written.and_then(|()| self.sync(synced, end)) } else { written };
         if let Err(error) = written {
             // What is left of it if this fails too is written over, or cut off at the next open.
             self.medium.set_len(end).ok();
@@ -235,6 +241,27 @@ impl Log {
         }
         self.changed.send_replace(());
         Ok(())
+    }
+
+    /// Makes the bytes from `synced` to `end`, and any after them, durable.
+    ///
+    /// Linux forgets what it failed to write: after a failed sync, the next one succeeds and says
+    /// nothing of it. So what was not synced is written again first.
+    fn sync(&self, synced: u64, end: u64) -> io::Result<()> {
+        // One at a time: what one fails to write, another must not take for written.
+        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.known().doubtful {
+            let mut bytes = vec![0; usize::try_from(end - synced).map_err(io::Error::other)?];
+            self.medium.read_exact_at(&mut bytes, synced)?;
+            self.medium.write_all_at(&bytes, synced)?;
+        }
+        let done = self.medium.sync_data();
+        let mut known = self.known();
+        known.doubtful = done.is_err();
+        if done.is_ok() {
+            known.synced = known.synced.max(end);
+        }
+        done
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

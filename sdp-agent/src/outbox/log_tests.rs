@@ -143,6 +143,75 @@ async fn stopping_ends_the_wait_for_a_full_disk_and_leaves_a_readable_file() {
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
 }
 
+/// A disk as Linux shows it: reads come from the cache, and a failed sync forgets what was to be
+/// written.
+#[derive(Debug, Default)]
+struct ForgetfulDisk {
+    state: Mutex<Forgetful>,
+    failing_syncs: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Forgetful {
+    cache: Vec<u8>,
+    dirty: Vec<std::ops::Range<usize>>,
+    durable: Vec<u8>,
+}
+
+impl Medium for Arc<ForgetfulDisk> {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let range = offset as usize..offset as usize + bytes.len();
+        let len = state.cache.len().max(range.end);
+        state.cache.resize(len, 0);
+        state.cache[range.clone()].copy_from_slice(bytes);
+        state.dirty.push(range);
+        Ok(())
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        bytes.copy_from_slice(&self.state.lock().unwrap().cache[offset as usize..][..bytes.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.state.lock().unwrap().cache.truncate(len as usize);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let dirty = std::mem::take(&mut state.dirty);
+        if once(&self.failing_syncs) {
+            return Err(io::Error::other("the disk is broken"));
+        }
+        let Forgetful { cache, durable, .. } = &mut *state;
+        durable.resize(cache.len(), 0);
+        for range in dirty {
+            let range = range.start.min(cache.len())..range.end.min(cache.len());
+            durable[range.clone()].copy_from_slice(&cache[range]);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_is_on_the_disk_also_after_syncs_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(DeploymentId::new(), &dir.path().join("log"), watch::Sender::new(())).unwrap();
+    let disk = Arc::new(ForgetfulDisk { failing_syncs: AtomicU32::new(2), ..ForgetfulDisk::default() });
+    log.medium = Box::new(Arc::clone(&disk));
+    let (log, open) = (Arc::new(log), CancellationToken::new());
+    accept(&log, note("a"), &open).await.unwrap();
+    assert!(log.batch(0).is_err(), "what is not synced is not sent");
+    accept(&log, note("b"), &open).await.unwrap();
+    assert!(accept(&log, EventKind::state(DeploymentState::Source), &open).await.is_err());
+    accept(&log, EventKind::state(DeploymentState::Source), &open).await.unwrap();
+    let batch = log.batch(0).unwrap().unwrap();
+    assert_eq!(batch.events().unwrap().len(), 3);
+    assert_eq!(disk.state.lock().unwrap().durable, **batch.lines());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Accept(usize, bool),

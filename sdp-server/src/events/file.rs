@@ -86,13 +86,14 @@ impl LogFile {
         Ok(log)
     }
 
-    /// Appends `lines`, whose last event is `last`, and makes them durable. After an error the file
-    /// is as before, or must be opened again.
+    /// Appends `lines`, whose last event is `last`, and makes them durable. After an error nothing of
+    /// them counts: the next append writes over them. So what a failed sync made Linux forget is
+    /// written anew before it is synced again, and never taken for durable.
     pub(super) fn append(&mut self, lines: &[u8], last: u64) -> Result<(), EventLogError> {
         let written = self.file.write_all_at(lines, self.len).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             if let Err(error) = self.file.set_len(self.len) {
-                tracing::error!(path = %self.path.display(), %error, "a failed append could not be undone");
+                tracing::error!(path = %self.path.display(), %error, "a failed append could not be cut off");
             }
             return Err(io_error("append to", &self.path, error));
         }

@@ -82,10 +82,7 @@ impl Log {
                 None => LogFile::create(&log.path)?,
             };
             let (lines, at) = (batch.lines_after(last), file.len);
-            if let Err(error) = file.append(&lines, batch.last()) {
-                *opened = false;
-                return Err(error);
-            }
+            file.append(&lines, batch.last())?;
             let last = file.last;
             let followed = log.view.receiver_count() > 0;
             log.view.send_modify(|view| {

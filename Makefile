@@ -1,4 +1,4 @@
-.PHONY: help demo test lint bench
+.PHONY: help demo test torture lint bench
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -10,6 +10,10 @@ demo: ## Run the whole platform here and put a feature branch behind a gateway (
 test: ## Every test, on the real parts
 	@.ci/setup
 	cargo test --workspace
+
+torture: ## Kill the daemons in the middle of deployments, many times (KILLS=100)
+	@.ci/setup --best-effort
+	cargo run --quiet --package sdp-examples --bin torture -- $(or $(KILLS),100)
 
 lint: ## Formatting, lints and documentation
 	cargo fmt --all --check

@@ -7,6 +7,7 @@ pub mod playground;
 pub mod ports;
 pub mod stable;
 pub mod story;
+pub mod torture;
 
 /// What went wrong, in a sentence for the person who ran the example.
 #[derive(Debug)]

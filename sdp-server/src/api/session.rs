@@ -34,11 +34,11 @@ pub(super) async fn login(
         return Err(ApiError::new(ErrorCode::RateLimited, sentence));
     }
     let credentials = Credentials::new(username, password);
-    let agent = verifier(&state).await?;
-    let body = RequestBody::Verify { repo: None, credentials: CredentialsFrame(credentials.clone()) };
-    match state.hub().request(&agent, body).await? {
-        ReplyBody::Done => {}
-        _ => return Err(RequestError::Unexpected { agent }.into()),
+    if let Err(error) = verify(&state, &credentials).await {
+        if error.0.code != ErrorCode::InvalidCredentials {
+            state.limiter().undecided(address, credentials.username());
+        }
+        return Err(error);
     }
     state.limiter().succeeded(address, credentials.username());
     let (token, session) = state.sessions().start(credentials, now);
@@ -63,6 +63,15 @@ pub(super) async fn me(signed_in: SignedIn) -> Json<Me> {
 fn cookie(state: &AppState, token: &str, age: u64) -> String {
     let secure = if state.config().session.cookie_secure { "; Secure" } else { "" };
     format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}{secure}")
+}
+
+async fn verify(state: &AppState, credentials: &Credentials) -> Result<(), ApiError> {
+    let agent = verifier(state).await?;
+    let body = RequestBody::Verify { repo: None, credentials: CredentialsFrame(credentials.clone()) };
+    match state.hub().request(&agent, body).await? {
+        ReplyBody::Done => Ok(()),
+        _ => Err(RequestError::Unexpected { agent }.into()),
+    }
 }
 
 /// The agent that checks sign-ins.

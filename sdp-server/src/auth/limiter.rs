@@ -53,6 +53,16 @@ impl Limiter {
         allowed
     }
 
+    /// Takes back an attempt that nobody could judge: the agent or the git host was away.
+    pub fn undecided(&self, address: IpAddr, user: &UserName) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in [(address, Some(user.clone())), (address, None)] {
+            if let Some((_, count)) = counts.get_mut(&key) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
     /// Takes back an attempt that succeeded, and the user's before it.
     pub fn succeeded(&self, address: IpAddr, user: &UserName) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);

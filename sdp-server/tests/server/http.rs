@@ -7,7 +7,7 @@ use sdp_core::protocol::{Outcome, ReplyBody, RequestBody};
 use sdp_core::{ErrorCode, Problem};
 use serde_json::json;
 
-use crate::support::{Api, PASSWORD, Plane, done, inventory, refused};
+use crate::support::{Agent, Api, PASSWORD, Plane, done, hello, inventory, refused};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -112,6 +112,24 @@ async fn passwords_cannot_be_guessed_many_at_a_time() {
     let answer = api.raw(Method::POST, "/api/login", &[JSON], body.to_string()).await;
     assert_eq!(answer.status(), 429);
     assert!(answer.headers().contains_key("retry-after"));
+    Api::sign_in(plane.address(), &mut agent, "ada").await;
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn attempts_that_nobody_could_check_are_not_held_against_the_user() {
+    let plane = Plane::with(|config| config.login.attempts = 1).await;
+    let token = plane.enrol("micro").await;
+    let api = Api::new(plane.address());
+    let body = json!({ "username": "ada", "password": PASSWORD });
+    for _ in 0..3 {
+        assert_eq!(api.post("/api/login", body.clone()).await.0, 503, "the agent is away");
+    }
+    let mut agent = Agent::greet(plane.address(), hello("micro", &token)).await;
+    let unreachable = |_: &RequestBody| refused(ErrorCode::HostUnreachable, "no route");
+    for _ in 0..3 {
+        assert_eq!(agent.during(api.post("/api/login", body.clone()), unreachable).await.0, 502);
+    }
     Api::sign_in(plane.address(), &mut agent, "ada").await;
     plane.server.shutdown().await;
 }

@@ -1,0 +1,33 @@
+//! `make torture`: kills the real daemons in the middle of deployments, `torture KILLS` times each,
+//! and says what came of it. It is the daemons too: `torture server CONFIG`, `torture agent CONFIG`.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use sdp_examples::{Failed, torture};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["server", config] => sdp_server::cli::Cli::parse_from(["sdp-server", "--config", config]).run().await,
+        ["agent", config] => sdp_agent::cli::Cli::parse_from(["sdp-agent", "--config", config]).run().await,
+        [kills] if kills.parse::<usize>().is_ok() => {
+            harness(kills.parse().unwrap_or_default()).await.map_err(|it| it.0)
+        }
+        _ => Err("usage: torture KILLS".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            writeln!(std::io::stderr(), "{reason}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn harness(kills: usize) -> Result<(), Failed> {
+    let report = torture::run(&std::env::current_exe()?, kills).await?;
+    writeln!(std::io::stdout(), "{report}")?;
+    if report.violations().is_empty() { Ok(()) } else { Err(Failed("something happened that must not".into())) }
+}

@@ -12,7 +12,7 @@ use sdp_core::{
     problem::chain,
 };
 
-use crate::{Agent, AgentConfig};
+use crate::{Agent, AgentConfig, doctor};
 
 /// Runs SDP's agent: it dials the control plane, deploys branches on this machine when asked, and
 /// on the gateway's machine switches the gateway's routes.
@@ -38,6 +38,14 @@ pub struct Cli {
 pub enum Command {
     /// Checks the configuration and the token's file, says what is wrong, and exits.
     CheckConfig,
+    /// Examines this machine and the way to the server: what works, what does not, and the cure.
+    ///
+    /// Nothing is changed. Exits with 0 when nothing is broken, with 1 when something is.
+    Doctor {
+        /// Prints the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 const AFTER_HELP: &str = r#"A first configuration:
@@ -98,6 +106,18 @@ impl Cli {
                 let text =
                     format!("{path} is valid: agent {}, {repos} repo(s), server {}\n", config.name, config.server);
                 io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+            }
+            Some(Command::Doctor { json }) => {
+                let report = doctor::examine(&config).await;
+                let text = match json {
+                    true => serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n",
+                    false => report.to_string(),
+                };
+                io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())?;
+                match report.worst() {
+                    doctor::Verdict::Broken => Err("something is broken".into()),
+                    _ => Ok(()),
+                }
             }
             None => serve(config).await,
         }

@@ -4,6 +4,7 @@ mod adapters;
 mod agent;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 mod error;
 mod inventory;
 pub mod link;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
+pub(crate) use self::transport::tls;
 use self::{
     session::{End, Session},
     transport::Dialler,

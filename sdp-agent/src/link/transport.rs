@@ -19,7 +19,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TransportError {
+pub(crate) enum TransportError {
     /// No connection could be made in time.
     #[error("the server did not answer within {0:?}")]
     Slow(Duration),
@@ -78,7 +78,7 @@ impl Dialler {
 }
 
 /// The machine's own CA certificates, read anew for every connection: they may have been renewed.
-fn tls() -> Result<ClientConfig, TransportError> {
+pub(crate) fn tls() -> Result<ClientConfig, TransportError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 
+mod doctor;
+
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},

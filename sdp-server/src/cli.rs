@@ -86,6 +86,7 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   ping = "5s"
   silence = "15s"
   request = "30s"
+  reconcile = "30s"                     # how often what should run is compared with what runs
 
   [logs]                                # of deployments that have ended
   keep = "90d"

@@ -127,12 +127,21 @@ pub struct AgentsConfig {
     /// How long an agent has to answer a request.
     #[serde(with = "sdp_core::model::units::duration")]
     pub request: Duration,
+    /// How often what should run is compared with what an agent finds running.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub reconcile: Duration,
 }
 
 impl Default for AgentsConfig {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { hello: seconds(10), ping: seconds(5), silence: seconds(15), request: seconds(30) }
+        Self {
+            hello: seconds(10),
+            ping: seconds(5),
+            silence: seconds(15),
+            request: seconds(30),
+            reconcile: seconds(30),
+        }
     }
 }
 
@@ -172,6 +181,7 @@ impl ServerConfig {
             ("agents.ping", self.agents.ping),
             ("agents.silence", self.agents.silence),
             ("agents.request", self.agents.request),
+            ("agents.reconcile", self.agents.reconcile),
             ("logs.keep", self.logs.keep),
         ];
         if let Some((key, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {

@@ -128,7 +128,7 @@ impl Hub {
     }
 
     /// Marks a deployment failed unless it has ended otherwise meanwhile.
-    pub(super) async fn fail(&self, id: DeploymentId, code: ErrorCode, reason: String) -> Result<(), StoreError> {
+    pub(crate) async fn fail(&self, id: DeploymentId, code: ErrorCode, reason: String) -> Result<(), StoreError> {
         let failure = Failure { stage: None, code, reason, previous_restored: None };
         match self.shared.store.set_state(id, DeploymentState::Failed, Some(failure)).await {
             Ok(changed) => self.publish(changed.into_iter().collect()),

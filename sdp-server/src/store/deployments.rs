@@ -49,19 +49,28 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn active_deployments(&self, agent: Option<&AgentName>) -> Result<Vec<Deployment>, StoreError> {
+        let active: Vec<_> = DeploymentState::ALL.into_iter().filter(|state| state.is_active()).collect();
+        self.deployments_in(&active, agent).await
+    }
+
+    /// The deployments in one of these states, of one agent or of all, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn deployments_in(
+        &self,
+        states: &[DeploymentState],
+        agent: Option<&AgentName>,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let states: Vec<_> = states.iter().map(|state| state.as_str()).collect();
         let agent = agent.cloned();
         self.readers
             .read(move |connection| {
-                let active: Vec<_> = DeploymentState::ALL
-                    .into_iter()
-                    .filter(|state| state.is_active())
-                    .map(DeploymentState::as_str)
-                    .collect();
                 let query = "SELECT * FROM deployments
-                    WHERE state IN (SELECT value FROM json_each(:active)) AND (:agent IS NULL OR agent = :agent)
+                    WHERE state IN (SELECT value FROM json_each(:states)) AND (:agent IS NULL OR agent = :agent)
                     ORDER BY id";
                 let agent = agent.as_ref().map(AgentName::as_str);
-                select(connection, query, named_params! { ":active": to_json(&active), ":agent": agent })
+                select(connection, query, named_params! { ":states": to_json(&states), ":agent": agent })
             })
             .await
     }

@@ -1,5 +1,7 @@
-//! What is done from time to time: expired sessions are forgotten, old logs removed.
+//! What is done from time to time: expired sessions are forgotten, old logs removed, what should run
+//! is compared with what runs.
 
+mod reconcile;
 mod retention;
 
 use std::time::{Duration, Instant};
@@ -24,6 +26,13 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
     tasks.spawn(every(state.clone(), RETENTION, async move || {
         if let Err(error) = retention::run(&kept).await {
             tracing::error!(error = chain(&*error), "old logs could not be removed");
+        }
+    }));
+    let compared = state.clone();
+    let mut missing = reconcile::Missing::new();
+    tasks.spawn(every(state.clone(), state.config().agents.reconcile, async move || {
+        if let Err(error) = reconcile::run(&compared, &mut missing).await {
+            tracing::error!(error = chain(&error), "what runs could not be compared with the database");
         }
     }));
     tasks.close();

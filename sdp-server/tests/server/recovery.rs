@@ -1,6 +1,8 @@
 //! What is left after a crash, and what an agent may not send.
 
-use sdp_core::protocol::{AgentFrame, Hello, ServerFrame};
+use std::time::Duration;
+
+use sdp_core::protocol::{AgentFrame, Hello, Outcome, ReplyBody, RequestBody, ServerFrame};
 use sdp_core::{DeploymentId, ErrorCode};
 use serde_json::json;
 
@@ -98,5 +100,31 @@ async fn a_data_directory_has_one_server() {
     };
     let error = sdp_server::Server::bind(config).await.unwrap_err().to_string();
     assert!(error.contains("is in use"), "{error}");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_runs_no_more_is_marked_failed_after_a_second_look() {
+    let plane = Plane::with(|config| config.agents.reconcile = Duration::from_millis(50)).await;
+    let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
+    let gone = agent.runs(&api, "/api/deployments").await;
+    let looks = std::cell::Cell::new(0);
+    let path = format!("/api/deployments/{}", gone.id);
+    let answering = async {
+        loop {
+            let request = agent.request().await;
+            assert_eq!(request.body, RequestBody::Instances);
+            looks.set(looks.get() + 1);
+            agent.reply(request.id, Outcome::Ok(ReplyBody::Instances { instances: Vec::new() })).await;
+        }
+    };
+    tokio::select! {
+        () = answering => {}
+        failed = until(|| api.get(&path), |(_, it)| it["state"] == "failed") => {
+            let reason = failed.1["failure"]["reason"].as_str().unwrap().to_owned();
+            assert!(reason.contains("gone") && reason.contains("deploy again"), "{reason}");
+        }
+    }
+    assert!(looks.get() >= 2);
     plane.server.shutdown().await;
 }

@@ -1,0 +1,68 @@
+//! Comparing what the database says runs with what the agents find running.
+//!
+//! A program that ended, a container that somebody removed: the deployment is marked failed, and
+//! says so. Only what was missing at two looks in a row counts, and nothing of a key that a
+//! deployment is changing, so that a swap under way is never taken for a loss.
+
+use std::collections::HashMap;
+
+use sdp_core::{
+    AgentName, Deployment, DeploymentId, DeploymentState, ErrorCode, Instance, InstanceState,
+    problem::chain,
+    protocol::{ReplyBody, RequestBody},
+};
+
+use crate::{AppState, store::StoreError};
+
+/// What was missing at the last look, and why it counts as missing.
+pub(super) type Missing = HashMap<DeploymentId, String>;
+
+pub(super) async fn run(state: &AppState, missing: &mut Missing) -> Result<(), StoreError> {
+    let connected = state.hub().agents().await?.into_iter().filter(|agent| agent.connected);
+    let before = std::mem::take(missing);
+    for agent in connected {
+        let name = &agent.name;
+        let running = state.store().deployments_in(&[DeploymentState::Running], Some(name)).await?;
+        if running.is_empty() {
+            continue;
+        }
+        let Some(instances) = instances(state, name).await else { continue };
+        // After the agent's answer: what has begun meanwhile changes what it said.
+        let active = state.store().active_deployments(Some(name)).await?;
+        for (id, reason) in lost(&running, &active, &instances) {
+            if before.contains_key(&id) {
+                tracing::warn!(agent = %name, deployment = %id, reason, "a deployment runs no more");
+                state.hub().fail(id, ErrorCode::Unhealthy, reason).await?;
+            } else {
+                missing.insert(id, reason);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn instances(state: &AppState, agent: &AgentName) -> Option<Vec<Instance>> {
+    match state.hub().request(agent, RequestBody::Instances).await {
+        Ok(ReplyBody::Instances { instances }) => Some(instances),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::debug!(%agent, error = chain(&error), "what runs there is not known");
+            None
+        }
+    }
+}
+
+/// The deployments that should run and do not, and why.
+fn lost(running: &[Deployment], active: &[Deployment], instances: &[Instance]) -> Vec<(DeploymentId, String)> {
+    let lost = running.iter().filter(|deployment| !active.iter().any(|other| other.key == deployment.key));
+    let lost = lost.filter_map(|deployment| {
+        let found = instances.iter().find(|instance| instance.deployment == deployment.id);
+        let reason = match found.map(|instance| &instance.state) {
+            None => "its instance is gone: somebody or something else removed it".to_owned(),
+            Some(InstanceState::Exited { exit_code }) => format!("its program ended with exit code {exit_code}"),
+            Some(_) => return None,
+        };
+        Some((deployment.id, format!("{reason}; deploy again")))
+    });
+    lost.collect()
+}

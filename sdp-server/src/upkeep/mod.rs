@@ -41,6 +41,7 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
 
 async fn every(state: AppState, period: Duration, mut work: impl AsyncFnMut()) {
     let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while state.stopping().run_until_cancelled(ticks.tick()).await.is_some() {
         work().await;
     }

@@ -11,9 +11,9 @@ test: ## Every test, on the real parts
 	@.ci/setup
 	cargo test --workspace
 
-torture: ## Kill the daemons in the middle of deployments, many times (KILLS=100)
+torture: ## Kill the daemons and cut their link in the middle of deployments (TIMES=100 each)
 	@.ci/setup --best-effort
-	cargo run --quiet --package sdp-examples --bin torture -- $(or $(KILLS),100)
+	cargo run --quiet --package sdp-examples --bin torture -- $(or $(TIMES),100)
 
 lint: ## Formatting, lints and documentation
 	cargo fmt --all --check

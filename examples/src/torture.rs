@@ -1,11 +1,15 @@
-//! Kills of the real daemons in the middle of deployments, counted: what must never happen, did it?
+//! Blows to the real daemons in the middle of deployments, counted: what must never happen, did it?
 //!
 //! The server and the agent are processes of their own, killed with SIGKILL at a random moment of a
-//! deployment and started again at once.
+//! deployment and started again at once; the connection between them is reset, or lets nothing pass
+//! any more.
+
+mod proxy;
 
 use std::{
     fmt,
     fs::{self, File},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command},
     time::Duration,
@@ -21,6 +25,7 @@ use sdp_server::{ServerConfig, Store};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
+use self::proxy::Proxy;
 use crate::{
     Failed,
     api::Api,
@@ -31,16 +36,27 @@ use crate::{
 
 /// How many lines the build prints, one every 20 ms.
 const LINES: usize = 40;
-/// A kill comes within this time after the deployment was asked for; one takes about a second.
-const KILL_WITHIN: Duration = Duration::from_millis(1500);
+/// A strike comes within this time after the deployment was asked for; one takes about a second.
+const STRIKE_WITHIN: Duration = Duration::from_millis(1500);
 /// How long anything may take to be in order again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which daemon is killed.
+/// What is struck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
-    Server,
-    Agent,
+enum Strike {
+    KillServer,
+    KillAgent,
+    CutLink,
+    StallLink,
+}
+
+/// How often each.
+#[derive(Debug, Clone, Copy)]
+pub struct Strikes {
+    /// The server, the agent, and the link between them, in turns.
+    pub each: usize,
+    /// The link, so that both sides have to notice by themselves; each takes some 20 s.
+    pub stalls: usize,
 }
 
 /// What was counted.
@@ -48,6 +64,8 @@ enum Victim {
 pub struct Report {
     server_kills: usize,
     agent_kills: usize,
+    link_cuts: usize,
+    link_stalls: usize,
     running: usize,
     failed: usize,
     never_accepted: usize,
@@ -65,6 +83,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "killed: the server {} times, the agent {} times", self.server_kills, self.agent_kills)?;
+        writeln!(f, "link: reset {} times, half-open {} times", self.link_cuts, self.link_stalls)?;
         writeln!(
             f,
             "deployments: {} running, {} failed and said why, {} never accepted",
@@ -82,6 +101,7 @@ struct Torture {
     password: String,
     program: PathBuf,
     base: String,
+    proxy: Proxy,
     server: Child,
     agent: Child,
     _leftovers: Leftovers,
@@ -89,17 +109,18 @@ struct Torture {
     _ports: PortBlock,
 }
 
-/// Kills the server and the agent `kills` times each. `program` is the harness itself, which runs
-/// as `PROGRAM server CONFIG` and `PROGRAM agent CONFIG` too.
+/// Strikes. `program` is the harness itself, which runs as `PROGRAM server CONFIG` and `PROGRAM agent
+/// CONFIG` too.
 ///
 /// # Errors
 /// When the parts cannot be started; what they do wrong is in the report.
-pub async fn run(program: &Path, kills: usize) -> Result<Report, Failed> {
+pub async fn run(program: &Path, strikes: Strikes) -> Result<Report, Failed> {
     let mut torture = Torture::start(program.to_owned()).await?;
     let mut report = Report::default();
-    for round in 0..kills * 2 {
-        let victim = if round % 2 == 0 { Victim::Server } else { Victim::Agent };
-        torture.round(round, victim, &mut report).await.map_err(|failed| torture.explain(&failed))?;
+    let turns = std::iter::repeat_n([Strike::KillServer, Strike::KillAgent, Strike::CutLink], strikes.each).flatten();
+    let rounds = turns.chain(std::iter::repeat_n(Strike::StallLink, strikes.stalls));
+    for (round, strike) in rounds.enumerate() {
+        torture.round(round, strike, &mut report).await.map_err(|failed| torture.explain(&failed))?;
     }
     torture.look_for_panics(&mut report)?;
     Ok(report)
@@ -115,7 +136,8 @@ impl Torture {
         let script = format!("for i in $(seq {LINES}); do echo line $i; sleep 0.02; done\n");
         git.commit("slow", "main", None, &[("build.sh", script.as_bytes())], "slow").await?;
 
-        let address = format!("127.0.0.1:{}", ports.gateway());
+        let address = SocketAddr::from(([127, 0, 0, 1], ports.gateway()));
+        let proxy = Proxy::start(address).await?;
         let (server_dir, agent_dir) = (dir.path().join("server"), dir.path().join("agent"));
         fs::create_dir_all(&server_dir)?;
         fs::write(dir.path().join("server.toml"), format!("listen = \"{address}\"\ndata_dir = {server_dir:?}\n"))?;
@@ -126,10 +148,11 @@ impl Torture {
         fs::write(dir.path().join("token"), token.expose_secret())?;
         let (services, repo) = (ports.services(), dir.path().join("slow"));
         let text = format!(
-            "name = \"micro\"\nserver = \"ws://{address}/ws/agent\"\ntoken_file = {:?}\ndata_dir = {agent_dir:?}\n\
+            "name = \"micro\"\nserver = \"ws://{}/ws/agent\"\ntoken_file = {:?}\ndata_dir = {agent_dir:?}\n\
              advertise = \"127.0.0.1\"\n[deployer]\nkind = \"process\"\npublish = \"127.0.0.1\"\n\
              port_range = \"{}-{}\"\n[[repo]]\nname = \"slow\"\npath = {repo:?}\nremote = \"{}\"\nrecipe = \"command\"\n\
              build = [\"sh\", \"build.sh\"]\nrun = [\"sleep\", \"600\"]\nhealth = {{ command = [\"true\"] }}\n",
+            proxy.address(),
             dir.path().join("token"),
             services.start(),
             services.end(),
@@ -141,10 +164,10 @@ impl Torture {
         let server = spawn(&program, dir.path(), "server")?;
         let agent = spawn(&program, dir.path(), "agent")?;
         let base = format!("http://{address}");
-        Ok(Self { _git: git, password, program, base, server, agent, _leftovers: leftovers, dir, _ports: ports })
+        Ok(Self { _git: git, password, program, base, proxy, server, agent, _leftovers: leftovers, dir, _ports: ports })
     }
 
-    async fn round(&mut self, round: usize, victim: Victim, report: &mut Report) -> Result<(), Failed> {
+    async fn round(&mut self, round: usize, strike: Strike, report: &mut Report) -> Result<(), Failed> {
         let api = self.sign_in().await?;
         let sandbox = format!("t{round}");
         let create = CreateSandbox { name: sandbox.parse()?, environment: None, expires_in: None };
@@ -157,9 +180,9 @@ impl Torture {
                 api.deploy(Some(&sandbox), &body).await
             }
         });
-        let pause = KILL_WITHIN.mul_f64(rand::rng().random_range(0.0..1.0));
+        let pause = STRIKE_WITHIN.mul_f64(rand::rng().random_range(0.0..1.0));
         tokio::time::sleep(pause).await;
-        self.kill_and_restart(victim, report)?;
+        self.strike(strike, report)?;
         // What it says is of no matter: whether the deployment exists is asked afterwards.
         let _ = asking.await?;
 
@@ -173,13 +196,13 @@ impl Torture {
             Some(deployment) => Some(self.ended(&api, deployment.id).await?),
         };
         let mut complain = |what: String| {
-            report.violations.push(format!("round {round}, {victim:?} killed after {pause:?}: {what}"));
+            report.violations.push(format!("round {round}, {strike:?} after {pause:?}: {what}"));
         };
         if let Some(deployment) = &ended {
             let events = self.events(deployment.id)?;
             judge(deployment, &events, &mut complain);
-            if victim == Victim::Server && deployment.state == DeploymentState::Failed && !events.is_empty() {
-                complain(format!("the server's death failed a deployment that had begun: {:?}", deployment.failure));
+            if strike != Strike::KillAgent && deployment.state == DeploymentState::Failed && !events.is_empty() {
+                complain(format!("{strike:?} failed a deployment that had begun: {:?}", deployment.failure));
             }
             report.events += events.len();
             match deployment.state {
@@ -194,14 +217,25 @@ impl Torture {
         Ok(())
     }
 
-    fn kill_and_restart(&mut self, victim: Victim, report: &mut Report) -> Result<(), Failed> {
-        let (role, child, count) = match victim {
-            Victim::Server => ("server", &mut self.server, &mut report.server_kills),
-            Victim::Agent => ("agent", &mut self.agent, &mut report.agent_kills),
+    fn strike(&mut self, strike: Strike, report: &mut Report) -> Result<(), Failed> {
+        let count = match strike {
+            Strike::KillServer => {
+                restart(&mut self.server, &self.program, self.dir.path(), "server")?;
+                &mut report.server_kills
+            }
+            Strike::KillAgent => {
+                restart(&mut self.agent, &self.program, self.dir.path(), "agent")?;
+                &mut report.agent_kills
+            }
+            Strike::CutLink => {
+                self.proxy.cut();
+                &mut report.link_cuts
+            }
+            Strike::StallLink => {
+                self.proxy.stall();
+                &mut report.link_stalls
+            }
         };
-        child.kill()?;
-        child.wait()?;
-        *child = spawn(&self.program, self.dir.path(), role)?;
         *count += 1;
         Ok(())
     }
@@ -311,6 +345,13 @@ fn spawn(program: &Path, dir: &Path, role: &str) -> Result<Child, Failed> {
     let log = File::options().create(true).append(true).open(dir.join(format!("{role}.log")))?;
     let mut command = Command::new(program);
     Ok(command.arg(role).arg(dir.join(format!("{role}.toml"))).stderr(log).spawn()?)
+}
+
+fn restart(child: &mut Child, program: &Path, dir: &Path, role: &str) -> Result<(), Failed> {
+    child.kill()?;
+    child.wait()?;
+    *child = spawn(program, dir, role)?;
+    Ok(())
 }
 
 fn processes_in(folder: &Path) -> usize {

@@ -1,10 +1,13 @@
-//! `make torture`: kills the real daemons in the middle of deployments, `torture KILLS` times each,
-//! and says what came of it. It is the daemons too: `torture server CONFIG`, `torture agent CONFIG`.
+//! `make torture`: times the real daemons and cuts the connection between them in the middle of
+//! deployments, `torture TIMES` times each, and says what came of it. It is the daemons too: `torture server CONFIG`, `torture agent CONFIG`.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use sdp_examples::{Failed, torture};
+use sdp_examples::{
+    Failed,
+    torture::{self, Strikes},
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -12,10 +15,10 @@ async fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["server", config] => sdp_server::cli::Cli::parse_from(["sdp-server", "--config", config]).run().await,
         ["agent", config] => sdp_agent::cli::Cli::parse_from(["sdp-agent", "--config", config]).run().await,
-        [kills] if kills.parse::<usize>().is_ok() => {
-            harness(kills.parse().unwrap_or_default()).await.map_err(|it| it.0)
+        [times] if times.parse::<usize>().is_ok() => {
+            harness(times.parse().unwrap_or_default()).await.map_err(|it| it.0)
         }
-        _ => Err("usage: torture KILLS".into()),
+        _ => Err("usage: torture TIMES".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -26,8 +29,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn harness(kills: usize) -> Result<(), Failed> {
-    let report = torture::run(&std::env::current_exe()?, kills).await?;
+async fn harness(times: usize) -> Result<(), Failed> {
+    let report = torture::run(&std::env::current_exe()?, Strikes { each: times, stalls: times.div_ceil(10) }).await?;
     writeln!(std::io::stdout(), "{report}")?;
     if report.violations().is_empty() { Ok(()) } else { Err(Failed("something happened that must not".into())) }
 }

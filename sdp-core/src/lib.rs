@@ -17,7 +17,7 @@ pub mod routes;
 pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};
 pub use events::{EventSink, SinkError};
 pub use model::{
-    agent::{Agent, GatewayInfo, Inventory, RepoInfo},
+    agent::{Agent, GatewayInfo, Inventory, RepoInfo, Transport},
     credentials::Credentials,
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
     event::{Event, EventKind, LogStream},

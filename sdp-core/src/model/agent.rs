@@ -68,6 +68,25 @@ pub struct GatewayInfo {
     pub branch: Option<BranchName>,
 }
 
+/// How an agent is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// Plain HTTP requests, because something in between breaks WebSockets.
+    Http,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::WebSocket => "websocket",
+            Self::Http => "http",
+        })
+    }
+}
+
 /// An agent as the control plane sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -75,6 +94,9 @@ pub struct Agent {
     pub name: AgentName,
     /// Whether it is connected now.
     pub connected: bool,
+    /// How, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
     /// When it was last heard of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,

@@ -39,6 +39,9 @@ pub enum CodecError {
     /// A batch of events that breaks the protocol.
     #[error("an event batch is not valid: {0}")]
     Batch(String),
+    /// An HTTP body that does not hold messages.
+    #[error("a body of messages is not valid: {0}")]
+    Body(String),
 }
 
 /// A frame that can travel.

@@ -139,6 +139,13 @@ pub struct Welcome {
     pub acked: BTreeMap<String, u64>,
 }
 
+/// The answer to who opens a session over plain HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionKey {
+    /// The secret that the session's other requests carry.
+    pub key: TokenFrame,
+}
+
 /// Something the server wants done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
@@ -217,6 +224,25 @@ pub enum RequestBody {
     /// A request this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+impl RequestBody {
+    /// Whether asking once more, after the connection was lost before the reply, does no more than
+    /// asking once.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Verify { .. }
+            | Self::Branches { .. }
+            | Self::Deploy { .. }
+            | Self::Cancel { .. }
+            | Self::Stop { .. }
+            | Self::Remove { .. }
+            | Self::Instances
+            | Self::Routes
+            | Self::ApplyRoutes { .. } => true,
+            Self::Restart { .. } | Self::Unknown => false,
+        }
+    }
 }
 
 /// The answer to a request.

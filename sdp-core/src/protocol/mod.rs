@@ -11,6 +11,21 @@
 //!    its disk. Acknowledgements are cumulative: `seq` covers everything before it.
 //! 4. Both sides send WebSocket pings.
 //!
+//! Where something in between breaks WebSockets, the same messages travel in the bodies of plain HTTP
+//! requests and answers, as [`Body`] packs them:
+//!
+//! - `POST /ws/agent/session` opens a session and answers its [`SessionKey`], which the other requests
+//!   carry as `Authorization: Bearer`.
+//! - `POST /ws/agent/session/frames?number=N` brings the agent's messages. `N` counts these requests
+//!   from 1; one that is repeated because its answer was lost is answered again and changes nothing.
+//! - `GET /ws/agent/session/frames?after=N` answers the server's messages as soon as there are any,
+//!   or nothing (204) as often as it would ping. `N` is the number of answers with messages so far;
+//!   one that was lost is asked for again with the same `N`.
+//! - `POST /ws/agent/session/end` ends it. So do silence and a newer connection of the agent; what is
+//!   asked of it then is answered 404.
+//!
+//! `POST /ws/agent/check` with a hello tells whether it would be accepted, and changes nothing.
+//!
 //! Frames are JSON text messages, but for event batches: binary messages of one JSON header line
 //! and then the events' own NDJSON lines, so that the server appends those bytes as they are.
 //! Unknown fields are ignored; a frame of an unknown type decodes to `Unknown` and is answered with
@@ -18,12 +33,14 @@
 
 mod codec;
 mod frames;
+mod packing;
 mod secrets;
 
 pub use codec::{CodecError, EventBatch, Frame, WireMessage};
 pub use frames::{
-    AgentFrame, HeldEvents, Hello, Outcome, Reply, ReplyBody, Request, RequestBody, ServerFrame, Welcome,
+    AgentFrame, HeldEvents, Hello, Outcome, Reply, ReplyBody, Request, RequestBody, ServerFrame, SessionKey, Welcome,
 };
+pub use packing::{Body, MAX_BODY_BYTES, unpack};
 pub use secrets::{CredentialsFrame, TokenFrame};
 
 /// The newest protocol version this code speaks.

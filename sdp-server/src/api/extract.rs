@@ -76,10 +76,14 @@ async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
         problem.status = 415;
         return Err(ApiError(problem));
     }
+    read(request, state).await
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(BODY, Bytes::from_request(request, state)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(ApiError::new(ErrorCode::TooLarge, "the body is larger than 256 KiB"))
+            Err(ApiError::new(ErrorCode::TooLarge, "the body is larger than this address takes"))
         }
         Ok(Err(_)) => Err(ApiError::new(ErrorCode::BadRequest, "the body could not be read to its end")),
         Err(_) => {
@@ -87,6 +91,18 @@ async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
             problem.status = 408;
             Err(ApiError(problem))
         }
+    }
+}
+
+/// A body of an agent's messages.
+#[derive(Debug)]
+pub(super) struct Messages(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Messages {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        read(request, state).await.map(Self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP API: one file per resource, thin handlers.
 
+mod agent_link;
 mod agents;
 mod deployments;
 mod extract;
@@ -13,16 +14,16 @@ mod stream;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State, WebSocketUpgrade},
+    extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use http::{HeaderValue, Method, Uri, header};
-use sdp_core::{ErrorCode, Problem};
+use sdp_core::{ErrorCode, Problem, protocol};
 
 pub use self::extract::{Json, Path, Query, SecretJson};
-use crate::{ApiError, AppState, hub};
+use crate::{ApiError, AppState};
 
 /// The largest body that is read: none of the API's comes near it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -31,7 +32,7 @@ pub(crate) fn router(state: AppState) -> Router {
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/ws/agent", get(agent_socket))
+        .merge(agent_routes())
         .route("/ws/deployments/{id}", get(stream::follow))
         .route("/api/login", post(session::login))
         .route("/api/logout", post(session::logout))
@@ -59,11 +60,15 @@ pub(crate) fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-async fn agent_socket(
-    State(state): State<AppState>,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
-) -> Result<Response, ApiError> {
-    Ok(hub::accept(state.hub().clone(), extract::upgrade(upgrade)?))
+/// What agents use: nothing of it is for people.
+fn agent_routes() -> Router<AppState> {
+    Router::new()
+        .route("/ws/agent", get(agent_link::socket))
+        .route("/ws/agent/check", post(agent_link::check))
+        .route("/ws/agent/session", post(agent_link::open))
+        .route("/ws/agent/session/frames", get(agent_link::fetch).post(agent_link::bring))
+        .route("/ws/agent/session/end", post(agent_link::end))
+        .layer(DefaultBodyLimit::max(protocol::MAX_BODY_BYTES))
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {

@@ -5,6 +5,7 @@ mod limiter;
 mod sessions;
 mod token;
 
+pub(crate) use self::extract::bearer;
 pub use self::{
     extract::{SignedIn, origin_allowed},
     limiter::Limiter,

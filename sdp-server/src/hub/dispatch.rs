@@ -81,16 +81,7 @@ impl Hub {
         self.shared.store.insert_deployment(&deployment).await?;
         self.publish(vec![deployment.clone()]);
         let body = RequestBody::Deploy { request: Box::new(request), credentials: Some(CredentialsFrame(credentials)) };
-        let mut answer = self.request(&agent, body.clone()).await;
-        if let Err(RequestError::Lost { .. }) = answer {
-            // The same id again changes nothing where it had arrived.
-            answer = match self.request(&agent, body).await {
-                Err(RequestError::Away { last_seen: Some(last_seen), agent }) => {
-                    Err(RequestError::Lost { agent, last_seen })
-                }
-                other => other,
-            };
-        }
+        let answer = self.request(&agent, body).await;
         drop(on_its_way);
         match answer {
             Ok(ReplyBody::Done) => Ok(self.shared.store.deployment(id).await?.unwrap_or(deployment)),

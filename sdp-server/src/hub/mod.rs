@@ -7,6 +7,7 @@
 mod dispatch;
 mod ingest;
 mod intake;
+mod polled;
 mod request;
 mod session;
 mod socket;
@@ -22,14 +23,14 @@ use std::{
 
 use jiff::Timestamp;
 use sdp_core::{
-    Agent, AgentName, Deployment, DeploymentId, Inventory,
+    Agent, AgentName, Deployment, DeploymentId, Inventory, Transport,
     protocol::{ReplyBody, RequestBody, ServerFrame},
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
-pub(crate) use self::{dispatch::declares, socket::accept};
+pub(crate) use self::{dispatch::declares, polled::PolledSession, socket::accept};
 pub use self::{ingest::IngestError, request::RequestError};
 use crate::{
     config::AgentsConfig,
@@ -52,6 +53,7 @@ struct Shared {
     logs: EventLogs,
     timing: AgentsConfig,
     links: Mutex<HashMap<AgentName, Link>>,
+    polled: Mutex<polled::Sessions>,
     epochs: AtomicU64,
     changes: broadcast::Sender<Deployment>,
     /// Deployments on their way to an agent, which no hello can know yet.
@@ -64,6 +66,7 @@ struct Shared {
 #[derive(Debug, Clone)]
 struct Link {
     epoch: u64,
+    transport: Transport,
     inventory: Inventory,
     frames: mpsc::Sender<ServerFrame>,
     pending: Arc<Pending>,
@@ -79,6 +82,7 @@ impl Hub {
             logs,
             timing,
             links: Mutex::default(),
+            polled: Mutex::default(),
             epochs: AtomicU64::new(1),
             changes: broadcast::Sender::new(CHANGES),
             dispatching: Mutex::default(),
@@ -106,6 +110,7 @@ impl Hub {
             let count = active.iter().filter(|deployment| deployment.agent == name).count();
             Agent {
                 connected: link.is_some(),
+                transport: link.map(|link| link.transport),
                 last_seen: link.map(Link::heard).or(last_seen),
                 inventory: link.map(|link| link.inventory.clone()).or(inventory),
                 active_deployments: u32::try_from(count).unwrap_or(u32::MAX),
@@ -123,7 +128,8 @@ impl Hub {
         self.request_within(agent, body, self.shared.timing.request).await
     }
 
-    /// Asks an agent and waits at most `limit` for its answer.
+    /// Asks an agent and waits at most `limit` for its answer. Where a newer connection has taken the
+    /// place of the one that the request went over, it is asked again if that does no harm.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -134,9 +140,19 @@ impl Hub {
         limit: Duration,
     ) -> Result<ReplyBody, RequestError> {
         let link = self.links().get(agent).cloned();
-        match link {
-            Some(link) => request::send(agent, &link, body, limit).await,
-            None => Err(self.away(agent).await),
+        let Some(link) = link else { return Err(self.away(agent).await) };
+        let again = body.is_repeatable().then(|| body.clone());
+        let answer = request::send(agent, &link, body, limit).await;
+        let newer = self.links().get(agent).filter(|newer| newer.epoch != link.epoch).cloned();
+        match (answer, again, newer) {
+            (Err(lost @ RequestError::Lost { .. }), Some(body), Some(newer)) => {
+                match request::send(agent, &newer, body, limit).await {
+                    // Not asked twice, but perhaps carried out the first time.
+                    Err(RequestError::Away { .. }) => Err(lost),
+                    answer => answer,
+                }
+            }
+            (answer, ..) => answer,
         }
     }
 
@@ -163,9 +179,16 @@ impl Hub {
     }
 
     /// Takes a new connection in; an older one of the same agent ends.
-    fn register(&self, agent: &AgentName, inventory: Inventory, frames: mpsc::Sender<ServerFrame>) -> Link {
+    fn register(
+        &self,
+        agent: &AgentName,
+        transport: Transport,
+        inventory: Inventory,
+        frames: mpsc::Sender<ServerFrame>,
+    ) -> Link {
         let link = Link {
             epoch: self.shared.epochs.fetch_add(1, Ordering::Relaxed),
+            transport,
             inventory,
             frames,
             pending: Arc::default(),

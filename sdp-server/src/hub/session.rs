@@ -1,15 +1,16 @@
 //! One agent's connection, without its socket: frames in, frames out.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use jiff::Timestamp;
 use sdp_core::{
-    AgentName, ErrorCode, Problem,
+    AgentName, ErrorCode, Problem, Transport,
     problem::chain,
     protocol::{
         AgentFrame, CodecError, Frame, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, ServerFrame, VERSION, Welcome,
-        WireMessage,
+        WireMessage, unpack,
     },
 };
 use secrecy::ExposeSecret;
@@ -67,7 +68,7 @@ fn unreadable(error: &CodecError) -> End {
 }
 
 /// Runs one connection from its hello to its end.
-pub(super) async fn run<I, O, E>(hub: &Hub, mut incoming: I, mut outgoing: O)
+pub(super) async fn run<I, O, E>(hub: &Hub, transport: Transport, mut incoming: I, mut outgoing: O)
 where
     I: Stream<Item = Result<Incoming, E>> + Unpin,
     O: Sink<Outgoing, Error = E> + Unpin,
@@ -80,7 +81,7 @@ where
     };
     let greeted = greeted.unwrap_or_else(|_| Err(refused(ErrorCode::Timeout, "no hello came in time")));
     let end = match greeted {
-        Ok(hello) => talk(hub, *hello, &mut incoming, &mut outgoing).await,
+        Ok(hello) => talk(hub, transport, *hello, &mut incoming, &mut outgoing).await,
         Err(end) => end,
     };
     match end {
@@ -105,7 +106,12 @@ where
             break message;
         }
     };
-    let hello = match AgentFrame::decode(&message) {
+    examine(hub, &message).await
+}
+
+/// The hello of an agent that may connect.
+async fn examine(hub: &Hub, message: &WireMessage) -> Result<Box<Hello>, End> {
+    let hello = match AgentFrame::decode(message) {
         Ok(AgentFrame::Hello(hello)) => hello,
         Ok(_) => return Err(refused(ErrorCode::BadRequest, "the first frame must be a hello")),
         Err(error) => return Err(unreadable(&error)),
@@ -120,6 +126,24 @@ where
     }
     admit(hub, &hello).await?;
     Ok(hello)
+}
+
+impl Hub {
+    /// What an agent with this hello would be told, without connecting it.
+    pub(crate) async fn check_hello(&self, body: Bytes) -> Result<Welcome, Problem> {
+        let messages = unpack(body).map_err(|error| Problem::new(ErrorCode::BadRequest, chain(&error)))?;
+        let sentence = "the body must hold a hello";
+        let message = messages.first().ok_or_else(|| Problem::new(ErrorCode::BadRequest, sentence))?;
+        match examine(self, message).await {
+            Ok(hello) => Ok(welcome(hello.protocol, BTreeMap::new())),
+            Err(End::Refused(problem)) => Err(problem),
+            Err(End::Gone(reason)) => Err(Problem::new(ErrorCode::Internal, reason)),
+        }
+    }
+}
+
+fn welcome(newest: u16, acked: BTreeMap<String, u64>) -> Welcome {
+    Welcome { protocol: newest.min(VERSION), server: env!("CARGO_PKG_VERSION").into(), acked }
 }
 
 async fn admit(hub: &Hub, hello: &Hello) -> Result<[u8; 32], End> {
@@ -154,7 +178,7 @@ where
     }
 }
 
-async fn talk<I, O, E>(hub: &Hub, hello: Hello, incoming: &mut I, outgoing: &mut O) -> End
+async fn talk<I, O, E>(hub: &Hub, transport: Transport, hello: Hello, incoming: &mut I, outgoing: &mut O) -> End
 where
     I: Stream<Item = Result<Incoming, E>> + Unpin,
     O: Sink<Outgoing, Error = E> + Unpin,
@@ -167,11 +191,7 @@ where
         let active = store.active_deployments(Some(&agent)).await?;
         let acked = hub.reconcile(&agent, &held, &active).await?;
         store.agent_seen(&agent, Timestamp::now(), Some(&inventory)).await?;
-        Ok::<_, IngestError>(Welcome {
-            protocol: protocol.min(VERSION),
-            server: env!("CARGO_PKG_VERSION").into(),
-            acked,
-        })
+        Ok::<_, IngestError>(welcome(protocol, acked))
     };
     let welcome = match welcomed.await {
         Ok(welcome) => welcome,
@@ -181,8 +201,8 @@ where
     if let Err(_) | Ok(Err(_)) = timeout(WRITE, outgoing.send(Outgoing::Frame(ServerFrame::Welcome(welcome)))).await {
         return End::Gone("it did not take its welcome".into());
     }
-    let link = hub.register(&agent, inventory, frames.clone());
-    tracing::info!(%agent, "agent connected");
+    let link = hub.register(&agent, transport, inventory, frames.clone());
+    tracing::info!(%agent, %transport, "agent connected");
     let (batches, queued) = intake::queue();
     let end = tokio::select! {
         end = read(hub, &agent, &link, incoming, &batches, &frames) => end,

@@ -7,7 +7,10 @@ use axum::{
     response::Response,
 };
 use futures_util::{SinkExt, StreamExt};
-use sdp_core::protocol::{Frame, MAX_FRAME_BYTES, WireMessage};
+use sdp_core::{
+    Transport,
+    protocol::{Frame, MAX_FRAME_BYTES, WireMessage},
+};
 
 use super::{
     Hub,
@@ -43,5 +46,5 @@ async fn run(hub: Hub, socket: WebSocket) {
             },
         }))
     });
-    session::run(&hub, incoming, outgoing).await;
+    session::run(&hub, Transport::WebSocket, incoming, outgoing).await;
 }

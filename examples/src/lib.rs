@@ -3,6 +3,7 @@
 pub mod api;
 pub mod content;
 pub mod leftovers;
+pub mod middlebox;
 pub mod playground;
 pub mod ports;
 pub mod stable;

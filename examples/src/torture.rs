@@ -4,8 +4,6 @@
 //! deployment and started again at once; the connection between them is reset, or lets nothing pass
 //! any more.
 
-mod proxy;
-
 use std::{
     fmt,
     fs::{self, File},
@@ -25,12 +23,12 @@ use sdp_server::{ServerConfig, Store};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use self::proxy::Proxy;
 use crate::{
     Failed,
     api::Api,
     content::USER,
     leftovers::{Leftovers, Runs},
+    middlebox::Middlebox,
     ports::PortBlock,
 };
 
@@ -101,7 +99,7 @@ struct Torture {
     password: String,
     program: PathBuf,
     base: String,
-    proxy: Proxy,
+    proxy: Middlebox,
     server: Child,
     agent: Child,
     _leftovers: Leftovers,
@@ -137,7 +135,7 @@ impl Torture {
         git.commit("slow", "main", None, &[("build.sh", script.as_bytes())], "slow").await?;
 
         let address = SocketAddr::from(([127, 0, 0, 1], ports.gateway()));
-        let proxy = Proxy::start(address).await?;
+        let proxy = Middlebox::start(address).await?;
         let (server_dir, agent_dir) = (dir.path().join("server"), dir.path().join("agent"));
         fs::create_dir_all(&server_dir)?;
         fs::write(dir.path().join("server.toml"), format!("listen = \"{address}\"\ndata_dir = {server_dir:?}\n"))?;

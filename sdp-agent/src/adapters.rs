@@ -23,27 +23,34 @@ impl Agent {
     /// Outside a Tokio runtime.
     pub async fn start(config: AgentConfig) -> Result<Self, AgentError> {
         config.check()?;
-        let parts = parts(&config).await?;
+        let parts = Parts::real(&config).await?;
         Self::start_with(config, parts)
     }
 }
 
-async fn parts(config: &AgentConfig) -> Result<Parts, AgentError> {
-    let credentials = credentials(config)?;
-    let mut git = GitConfig::new(config.repo.clone(), config.worktrees());
-    git.ssh_key = config.git.ssh_key.clone();
-    git.credentials = credentials.clone();
-    let source: Arc<dyn RepoSource> = Arc::new(GitRepos::new(git).map_err(part("git repositories"))?);
-    let deployer = deployer(config).await?;
-    let mut parts = Parts::new(Arc::clone(&source), Arc::clone(&deployer));
-    parts.secrets.extend(credentials.map(|credentials| credentials.expose_password().into()));
-    if let Some(gateway) = &config.gateway {
-        let mut gateway = gateway.clone();
-        gateway.host = reachable(config.deployer.publish);
-        let reload = gateway.reloader(deployer);
-        parts = parts.routes(Arc::new(PhpRoutes::new(gateway, source, reload).map_err(part("gateway"))?));
+impl Parts {
+    /// The parts that the configuration names, and the usual times; a caller may change some before
+    /// [`Agent::start_with`].
+    ///
+    /// # Errors
+    /// [`AgentError`] says which part cannot be had, and why.
+    pub async fn real(config: &AgentConfig) -> Result<Self, AgentError> {
+        let credentials = credentials(config)?;
+        let mut git = GitConfig::new(config.repo.clone(), config.worktrees());
+        git.ssh_key = config.git.ssh_key.clone();
+        git.credentials = credentials.clone();
+        let source: Arc<dyn RepoSource> = Arc::new(GitRepos::new(git).map_err(part("git repositories"))?);
+        let deployer = deployer(config).await?;
+        let mut parts = Self::new(Arc::clone(&source), Arc::clone(&deployer));
+        parts.secrets.extend(credentials.map(|credentials| credentials.expose_password().into()));
+        if let Some(gateway) = &config.gateway {
+            let mut gateway = gateway.clone();
+            gateway.host = reachable(config.deployer.publish);
+            let reload = gateway.reloader(deployer);
+            parts = parts.routes(Arc::new(PhpRoutes::new(gateway, source, reload).map_err(part("gateway"))?));
+        }
+        Ok(parts)
     }
-    Ok(parts)
 }
 
 fn credentials(config: &AgentConfig) -> Result<Option<Credentials>, AgentError> {

@@ -109,6 +109,7 @@ impl Agent {
         let link_parts = LinkParts {
             name: config.name,
             server: config.server,
+            transport: config.transport,
             token,
             timing: parts.timing.clone(),
             inventories: Inventories {

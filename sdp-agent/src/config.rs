@@ -16,6 +16,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
+use crate::link::TransportChoice;
+
 /// The prefix of the environment variables that override keys: `SDP_AGENT__DATA_DIR`.
 pub const ENV_PREFIX: &str = "SDP_AGENT";
 
@@ -30,6 +32,10 @@ pub struct AgentConfig {
     pub name: AgentName,
     /// Where the control plane is: `ws://…/ws/agent` or `wss://…`.
     pub server: Url,
+    /// What carries the connection: `auto` takes a WebSocket, or plain HTTP where something in between
+    /// breaks WebSockets; `websocket` and `http` take only that.
+    #[serde(default)]
+    pub transport: TransportChoice,
     /// A file that holds the enrolment token and nothing else.
     pub token_file: Option<PathBuf>,
     /// The enrolment token itself: never in the file, only from [`TOKEN_ENV`] or an embedder.

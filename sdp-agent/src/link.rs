@@ -9,13 +9,14 @@ mod transport;
 
 use std::{sync::Arc, time::Duration};
 
-use sdp_core::{AgentName, Problem, problem::chain};
+use sdp_core::{AgentName, Problem, Transport, problem::chain};
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-pub(crate) use self::transport::tls;
+pub use self::transport::TransportChoice;
+pub(crate) use self::transport::{TransportError, check, tls};
 use self::{
     session::{End, Session},
     transport::Dialler,
@@ -35,6 +36,8 @@ pub struct Timing {
     pub first_pause: Duration,
     /// The longest pause, and the one after a refusal. Default 30 s.
     pub longest_pause: Duration,
+    /// How often a WebSocket is tried again while plain HTTP stands in for it. Default 60 s.
+    pub websocket_again: Duration,
     /// How long a stopping agent waits for its last events to be acknowledged. Default 3 s.
     pub farewell: Duration,
 }
@@ -47,6 +50,7 @@ impl Default for Timing {
             connect: Duration::from_secs(10),
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(30),
+            websocket_again: Duration::from_secs(60),
             farewell: Duration::from_secs(3),
         }
     }
@@ -62,6 +66,8 @@ pub enum LinkState {
     Connected {
         /// The server's version.
         server: String,
+        /// What carries the frames.
+        transport: Transport,
     },
     /// The server refused the hello. It is asked again, slowly.
     Refused(Problem),
@@ -77,6 +83,7 @@ pub enum LinkState {
 pub(crate) struct LinkParts {
     pub(crate) name: AgentName,
     pub(crate) server: Url,
+    pub(crate) transport: TransportChoice,
     pub(crate) token: SecretString,
     pub(crate) timing: Timing,
     pub(crate) inventories: Inventories,
@@ -88,17 +95,27 @@ pub(crate) struct LinkParts {
 /// The link, until `stop`.
 pub(crate) async fn run(parts: Arc<LinkParts>, state: watch::Sender<LinkState>, stop: CancellationToken) {
     let tasks = TaskTracker::new();
-    let dialler = Dialler::new(parts.server.clone(), parts.timing.connect);
+    let mut dialler = Dialler::new(parts.server.clone(), parts.transport, parts.timing.clone());
     let mut backoff = Backoff::new(&parts.timing);
+    let mut better = None;
     loop {
         state.send_replace(LinkState::Connecting);
-        let dialled = tokio::select! {
-            dialled = dialler.dial() => dialled,
-            () = stop.cancelled() => break,
+        let dialled = match better.take() {
+            Some(connection) => Ok(connection),
+            None => tokio::select! {
+                dialled = dialler.dial() => dialled,
+                () = stop.cancelled() => break,
+            },
         };
         let session = Session { parts: &parts, state: &state, stop: &stop, tasks: &tasks };
         let end = match dialled {
-            Ok(connection) => session.run(connection).await,
+            Ok(connection) => {
+                let wants_better = dialler.wants_better_than(connection.transport);
+                tokio::select! {
+                    end = session.run(connection) => end,
+                    found = dialler.better(&tasks), if wants_better => End::Better(Box::new(found)),
+                }
+            }
             Err(error) => End::Lost(chain(&error)),
         };
         let was_connected = matches!(*state.borrow(), LinkState::Connected { .. });
@@ -106,6 +123,10 @@ pub(crate) async fn run(parts: Arc<LinkParts>, state: watch::Sender<LinkState>, 
             backoff.reset();
         }
         let pause = match end {
+            End::Better(connection) => {
+                better = Some(*connection);
+                continue;
+            }
             End::Stopped => break,
             End::Refused(problem) => {
                 tracing::error!(server = %parts.server, reason = %problem, "the server refuses this agent; asking again, slowly");

@@ -3,7 +3,11 @@
 use std::{io, time::Duration};
 
 use jiff::Timestamp;
-use sdp_core::problem::chain;
+use sdp_core::{
+    ErrorCode, Inventory,
+    problem::chain,
+    protocol::{Hello, OLDEST_VERSION, TokenFrame, VERSION, Welcome},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -12,7 +16,10 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use url::Url;
 
 use super::{Finding, LIMIT};
-use crate::{AgentConfig, link::tls};
+use crate::{
+    AgentConfig,
+    link::{TransportChoice, TransportError, check as check_hello, tls},
+};
 
 /// An answer's first bytes hold its head.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -59,10 +66,30 @@ pub(super) async fn check(config: &AgentConfig) -> Vec<Finding> {
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         url.path()
     );
-    let (http, websocket) = tokio::join!(ask(url, &plain), ask(url, &upgrade));
-    let mut findings = vec![judge_http(url, &http), judge_upgrade(&http, &websocket)];
+    let (http, websocket, admitted) = tokio::join!(ask(url, &plain), ask(url, &upgrade), admission(config));
+    let stands_in = config.transport != TransportChoice::WebSocket && matches!(admitted, Ok(Some(_)));
+    let mut findings = vec![judge_http(url, &http), judge_upgrade(&http, &websocket, stands_in)];
+    if http.is_ok() {
+        findings.extend(judge_admission(config, &admitted));
+    }
     findings.extend(http.ok().and_then(|answer| judge_clock(answer.date.as_deref()?, Timestamp::now())));
     findings
+}
+
+/// What the server says to this agent's token; nothing where there is none to be shown.
+async fn admission(config: &AgentConfig) -> Result<Option<Welcome>, TransportError> {
+    let Ok(token) = config.read_token() else { return Ok(None) };
+    let inventory = Inventory {
+        version: env!("CARGO_PKG_VERSION").into(),
+        advertise: config.advertise.clone(),
+        deployer: String::new(),
+        repos: Vec::new(),
+        gateway: None,
+    };
+    let (protocol, oldest_protocol) = (VERSION, OLDEST_VERSION);
+    let (agent, token) = (config.name.clone(), TokenFrame(token));
+    let hello = Hello { protocol, oldest_protocol, agent, token, inventory, held: Vec::new() };
+    check_hello(&config.server, hello).await.map(Some)
 }
 
 async fn ask(url: &Url, request: &str) -> Result<Answer, Fault> {
@@ -143,7 +170,48 @@ fn judge_http(url: &Url, http: &Result<Answer, Fault>) -> Finding {
     }
 }
 
-fn judge_upgrade(http: &Result<Answer, Fault>, websocket: &Result<Answer, Fault>) -> Finding {
+fn judge_upgrade(http: &Result<Answer, Fault>, websocket: &Result<Answer, Fault>, stands_in: bool) -> Finding {
+    let finding = upgrade(http, websocket);
+    match (&finding.cure, stands_in) {
+        (Some(cure), true) => {
+            let evidence = format!("{}; the agent uses plain HTTP meanwhile", finding.evidence);
+            Finding::warning(finding.check, evidence, cure.clone())
+        }
+        _ => finding,
+    }
+}
+
+fn judge_admission(config: &AgentConfig, admitted: &Result<Option<Welcome>, TransportError>) -> Option<Finding> {
+    let check = "enrolment";
+    let name = &config.name;
+    match admitted {
+        Ok(None) => None,
+        Ok(Some(welcome)) => {
+            let Welcome { server, protocol, .. } = welcome;
+            Some(Finding::ok(
+                check,
+                format!("the server, version {server}, accepts {name} and its token (protocol {protocol})"),
+            ))
+        }
+        Err(TransportError::Refused(problem)) if problem.code == ErrorCode::NotFound => {
+            let cure = "update the server; it is older than this agent";
+            Some(Finding::warning(check, "the server cannot tell whether it accepts the token", cure))
+        }
+        Err(TransportError::Refused(problem)) => {
+            let cure = match problem.code {
+                ErrorCode::NotAllowed => "write what `sdp-server agent add` printed for this name into `token_file`",
+                _ => "bring agent and server to the same version",
+            };
+            Some(Finding::broken(check, problem.detail.clone(), cure))
+        }
+        Err(error) => {
+            let cure = "check that `server` names SDP's server, and what stands before it";
+            Some(Finding::broken(check, chain(error), cure))
+        }
+    }
+}
+
+fn upgrade(http: &Result<Answer, Fault>, websocket: &Result<Answer, Fault>) -> Finding {
     let check = "websocket";
     match (websocket, http) {
         (Ok(Answer { status: 101, took, .. }), _) => {
@@ -192,14 +260,16 @@ mod tests {
 
     #[test]
     fn the_outcomes_of_an_upgrade_are_told_apart() {
-        let fine = judge_upgrade(&answer(200), &answer(101));
+        let fine = judge_upgrade(&answer(200), &answer(101), true);
         assert_eq!((fine.verdict, fine.cure), (Verdict::Ok, None));
-        let rejected = judge_upgrade(&answer(200), &answer(403));
+        let rejected = judge_upgrade(&answer(200), &answer(403), false);
         assert!(rejected.evidence.contains("403") && rejected.evidence.contains("rejects"), "{rejected:?}");
-        let reset = judge_upgrade(&answer(200), &Err(Fault::Reset));
+        let reset = judge_upgrade(&answer(200), &Err(Fault::Reset), false);
         assert!(reset.evidence.contains("Upgrade header"), "{reset:?}");
-        let nobody = judge_upgrade(&Err(Fault::Refused("x:1".into())), &Err(Fault::Refused("x:1".into())));
+        let nobody = judge_upgrade(&Err(Fault::Refused("x:1".into())), &Err(Fault::Refused("x:1".into())), false);
         assert!(nobody.evidence.contains("refuses"), "{nobody:?}");
+        let helped = judge_upgrade(&answer(200), &Err(Fault::Reset), true);
+        assert!(helped.verdict == Verdict::Warning && helped.evidence.contains("plain HTTP meanwhile"), "{helped:?}");
         for finding in [rejected, reset, nobody] {
             assert_eq!(finding.verdict, Verdict::Broken);
             assert!(finding.cure.is_some());

@@ -19,14 +19,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     LinkParts, LinkState, pump,
-    transport::{FrameReceiver, FrameSender, Incoming, TransportError},
+    transport::{Connection, FrameReceiver, FrameSender, Incoming, TransportError},
 };
 
 /// How many frames may wait for the connection before whoever makes them waits too.
 const OUTGOING: usize = 16;
 
 /// Why a session ended.
-#[derive(Debug)]
 pub(super) enum End {
     /// The agent stops.
     Stopped,
@@ -34,6 +33,8 @@ pub(super) enum End {
     Refused(Problem),
     /// The connection is gone.
     Lost(String),
+    /// Another one takes its place.
+    Better(Box<Connection>),
 }
 
 impl From<TransportError> for End {
@@ -52,7 +53,7 @@ pub(super) struct Session<'a> {
 
 impl Session<'_> {
     /// Serves the connection to its end.
-    pub(super) async fn run(&self, connection: (FrameSender, FrameReceiver)) -> End {
+    pub(super) async fn run(&self, connection: Connection) -> End {
         tokio::select! {
             end = self.serve(connection) => end.err().unwrap_or_else(|| End::Lost("it came to an end".into())),
             // The writer ends it in good order, if the server still reads.
@@ -63,8 +64,8 @@ impl Session<'_> {
         }
     }
 
-    async fn serve(&self, connection: (FrameSender, FrameReceiver)) -> Result<(), End> {
-        let (mut sender, mut receiver) = connection;
+    async fn serve(&self, connection: Connection) -> Result<(), End> {
+        let Connection { transport, mut sender, mut receiver } = connection;
         let mut gateway_changes = self.parts.work.gateway_changes();
         let inventory = self.parts.inventories.now().await;
         let limit = self.parts.timing.connect;
@@ -75,8 +76,8 @@ impl Session<'_> {
         let welcome =
             welcome.map_err(|_| End::Lost(format!("the server did not answer the hello within {limit:?}")))??;
         let acked = self.resume(&welcome);
-        tracing::info!(server = %self.parts.server, version = welcome.server, "connected");
-        self.state.send_replace(LinkState::Connected { server: welcome.server });
+        tracing::info!(server = %self.parts.server, version = welcome.server, %transport, "connected");
+        self.state.send_replace(LinkState::Connected { server: welcome.server, transport });
 
         let (frames, outgoing) = mpsc::channel(OUTGOING);
         tokio::select! {

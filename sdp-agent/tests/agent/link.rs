@@ -138,14 +138,19 @@ async fn a_refusal_is_told_and_the_server_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_opens_no_websocket_is_told_and_dialled_again() {
+async fn a_server_that_nothing_gets_through_to_is_told_and_dialled_again() {
     let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
     let mut parts = parts(repos(), MemoryDeployer::default());
     (parts.timing.first_pause, parts.timing.longest_pause) = (Duration::from_secs(1), Duration::from_secs(1));
     let agent = start(&server, dir.path(), parts);
     let mut state = agent.link();
     let told = |state: &LinkState| matches!(state, LinkState::Away { reason } if reason.contains("answered 403"));
-    let (_, told) = tokio::join!(server.reject(), patiently("the reason", state.wait_for(told)));
+    let rejecting = async {
+        // The WebSocket, and the plain HTTP that would stand in for it.
+        server.reject().await;
+        server.reject().await;
+    };
+    let (_, told) = tokio::join!(rejecting, patiently("the reason", state.wait_for(told)));
     drop(told);
     drop(server.welcome(Log::new()).await);
     agent.shutdown().await;

@@ -5,8 +5,8 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinHandle};
 
 use crate::{run, text, write_config};
 
-/// Answers `/healthz` with 200, and upgrades with `upgrade`: its bytes, or a reset when there is
-/// none.
+/// Answers `/healthz` with 200, a hello as a server that accepts it, and upgrades with `upgrade`: its
+/// bytes, or a reset when there is none.
 async fn server(upgrade: Option<&'static str>) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/ws/agent", listener.local_addr().unwrap());
@@ -16,14 +16,15 @@ async fn server(upgrade: Option<&'static str>) -> (String, JoinHandle<()>) {
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 let mut len = 0;
-                while !head[..len].ends_with(b"\r\n\r\n") {
+                while !head[..len].windows(4).any(|end| end == b"\r\n\r\n") {
                     // The request stays unread, so that closing resets the connection.
                     len = stream.peek(&mut head).await.unwrap();
                 }
                 let head = String::from_utf8_lossy(&head[..len]).into_owned();
-                let answer = match head.contains("Upgrade: websocket") {
-                    false => Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-                    true => upgrade,
+                let answer = match head.split(' ').nth(1) {
+                    Some("/healthz") => Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+                    Some("/ws/agent") => upgrade,
+                    _ => Some("HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"protocol\":1,\"server\":\"0\"}"),
                 };
                 if let Some(answer) = answer {
                     let mut read = vec![0; len];
@@ -37,9 +38,9 @@ async fn server(upgrade: Option<&'static str>) -> (String, JoinHandle<()>) {
 }
 
 /// What is found: the exit code, and the finding of a check.
-async fn findings(url: &str, check: &str) -> (Option<i32>, Value) {
+async fn findings(url: &str, more: &str, check: &str) -> (Option<i32>, Value) {
     let dir = tempfile::tempdir().unwrap();
-    let config = write_config(dir.path(), url, "");
+    let config = write_config(dir.path(), url, more);
     let output = run(&config, &["doctor", "--json"]).await;
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     let finding = report["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == check);
@@ -50,17 +51,19 @@ async fn findings(url: &str, check: &str) -> (Option<i32>, Value) {
 async fn the_outcomes_of_an_upgrade_are_told_apart() {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let forbidden = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
-    for (upgrade, exit, verdict, words) in [
-        (Some(switching), 0, "ok", "101"),
-        (Some(forbidden), 1, "broken", "403"),
-        (None, 1, "broken", "Upgrade header"),
+    let only = "transport = 'websocket'\n";
+    for (upgrade, more, exit, verdict, words) in [
+        (Some(switching), "", 0, "ok", "101"),
+        (Some(forbidden), only, 1, "broken", "403"),
+        (None, only, 1, "broken", "Upgrade header"),
+        (None, "", 0, "warning", "the agent uses plain HTTP meanwhile"),
     ] {
         let (url, serving) = server(upgrade).await;
-        let (code, finding) = findings(&url, "websocket").await;
+        let (code, finding) = findings(&url, more, "websocket").await;
         assert_eq!((code, finding["verdict"].as_str()), (Some(exit), Some(verdict)), "{finding}");
         assert!(finding["evidence"].as_str().unwrap().contains(words), "{finding}");
         assert_eq!(finding["cure"].is_string(), verdict != "ok", "{finding}");
-        assert_eq!(findings(&url, "http").await.1["verdict"], "ok");
+        assert_eq!(findings(&url, more, "http").await.1["verdict"], "ok");
         serving.abort();
     }
 }
@@ -74,12 +77,12 @@ async fn a_server_that_is_not_there_is_told_apart_from_one_that_is_no_server() {
             stream.write_all(b"220 mail.example ESMTP\r\n").await.ok();
         }
     });
-    let (code, finding) = findings(&url, "http").await;
+    let (code, finding) = findings(&url, "", "http").await;
     assert_eq!((code, finding["verdict"].as_str()), (Some(1), Some("broken")));
     assert!(finding["evidence"].as_str().unwrap().contains("not HTTP"), "{finding}");
     told.abort();
     assert!(told.await.is_err());
-    let (_, finding) = findings(&url, "http").await;
+    let (_, finding) = findings(&url, "", "http").await;
     assert!(finding["evidence"].as_str().unwrap().contains("refuses"), "{finding}");
 }
 

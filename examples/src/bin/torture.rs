@@ -1,5 +1,6 @@
-//! `make torture`: times the real daemons and cuts the connection between them in the middle of
-//! deployments, `torture TIMES` times each, and says what came of it. It is the daemons too: `torture server CONFIG`, `torture agent CONFIG`.
+//! `make torture`: kills the real daemons and spoils the connection between them and their disks in the
+//! middle of deployments, and says what came of it; `torture TIMES` gives the number of kills. It is the
+//! daemons too: `torture server CONFIG`, `torture agent CONFIG`.
 
 use std::{io::Write, process::ExitCode};
 
@@ -30,7 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn harness(times: usize) -> Result<(), Failed> {
-    let report = torture::run(&std::env::current_exe()?, Strikes { each: times, stalls: times.div_ceil(10) }).await?;
+    let report = torture::run(&std::env::current_exe()?, Strikes::times(times)).await?;
     writeln!(std::io::stdout(), "{report}")?;
     if report.violations().is_empty() { Ok(()) } else { Err(Failed("something happened that must not".into())) }
 }

@@ -6,6 +6,7 @@ mod agents;
 mod daemon;
 mod deployments;
 mod http;
+mod model;
 mod plain_http;
 mod recovery;
 mod routes;

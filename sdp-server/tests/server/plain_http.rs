@@ -1,6 +1,6 @@
 //! An agent's connection over plain HTTP: numbered, repeatable, and as strict as the WebSocket.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{Client, StatusCode};
 use sdp_core::protocol::{
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Agent, Plane, batch, done, hello, inventory, patiently, states, until};
 
 /// An agent's side of a session, a request at a time.
-struct Session {
+pub(crate) struct Session {
     client: Client,
     base: String,
     key: String,
@@ -28,16 +28,18 @@ impl Session {
         Self { client, base, key }
     }
 
-    /// A session whose hello was accepted, and how many answers it took.
-    async fn welcomed(plane: &Plane, hello: Hello) -> Self {
+    /// A session whose hello was accepted, which took one number each way, and what the server has of
+    /// the agent's events.
+    pub(crate) async fn welcomed(plane: &Plane, hello: Hello) -> (Self, BTreeMap<String, u64>) {
         let session = Self::open(plane).await;
         assert_eq!(session.bring(1, &[AgentFrame::Hello(Box::new(hello))]).await, 204);
-        let frames = session.fetch(0).await.unwrap();
-        assert!(matches!(frames[..], [ServerFrame::Welcome(_)]), "{frames:?}");
-        session
+        match session.fetch(0).await.unwrap().pop() {
+            Some(ServerFrame::Welcome(welcome)) => (session, welcome.acked),
+            other => panic!("not welcomed: {other:?}"),
+        }
     }
 
-    async fn bring(&self, number: u64, frames: &[AgentFrame]) -> u16 {
+    pub(crate) async fn bring(&self, number: u64, frames: &[AgentFrame]) -> u16 {
         let mut body = Body::default();
         frames.iter().for_each(|frame| body.add(frame.encode()).unwrap());
         self.bring_bytes(number, body.take().to_vec()).await
@@ -49,7 +51,7 @@ impl Session {
     }
 
     /// The frames after answer `after`; none is a ping, and passed over.
-    async fn fetch(&self, after: u64) -> Result<Vec<ServerFrame>, (u16, Value)> {
+    pub(crate) async fn fetch(&self, after: u64) -> Result<Vec<ServerFrame>, (u16, Value)> {
         loop {
             let request = self.client.get(format!("{}/session/frames?after={after}", self.base));
             let answer = patiently(request.bearer_auth(&self.key).send()).await.unwrap();
@@ -79,7 +81,7 @@ fn ack(deployment: DeploymentId, seq: u64) -> ServerFrame {
 async fn what_is_repeated_because_its_answer_was_lost_changes_nothing() {
     let plane = Plane::new().await;
     let token = plane.enrol("micro").await;
-    let session = Session::welcomed(&plane, hello("micro", &token)).await;
+    let (session, _) = Session::welcomed(&plane, hello("micro", &token)).await;
     let id = DeploymentId::new();
     let events = [AgentFrame::Events(batch(id, 1, &states(&["source", "build"])))];
     for _ in 0..3 {
@@ -98,7 +100,7 @@ async fn requests_are_answered_and_the_list_says_how_the_agent_is_connected() {
     let plane = Plane::new().await;
     let (agent, api, token) = plane.ready(inventory(&["eredar"])).await;
     assert_eq!(api.get("/api/agents/micro").await.1["transport"], "websocket");
-    let session = Session::welcomed(&plane, hello("micro", &token)).await;
+    let (session, _) = Session::welcomed(&plane, hello("micro", &token)).await;
     until(|| api.get("/api/agents/micro"), |(_, agent)| agent["transport"] == "http").await;
     drop(agent);
 
@@ -123,7 +125,7 @@ async fn requests_are_answered_and_the_list_says_how_the_agent_is_connected() {
 async fn what_does_not_belong_is_refused() {
     let plane = Plane::new().await;
     let token = plane.enrol("micro").await;
-    let mut session = Session::welcomed(&plane, hello("micro", &token)).await;
+    let (mut session, _) = Session::welcomed(&plane, hello("micro", &token)).await;
     assert_eq!(session.bring(3, &[]).await, 409, "a number was left out");
     assert_eq!(session.fetch(5).await.unwrap_err().0, 409);
     assert_eq!(session.bring_bytes(2, b"t\0\0\0\x09{".to_vec()).await, 400);
@@ -184,7 +186,7 @@ async fn a_session_that_falls_silent_ends_and_a_newer_connection_takes_its_place
     })
     .await;
     let (agent, api, token) = plane.ready(inventory(&["eredar"])).await;
-    let session = Session::welcomed(&plane, hello("micro", &token)).await;
+    let (session, _) = Session::welcomed(&plane, hello("micro", &token)).await;
     drop(agent);
     // Who asks is heard, though there is nothing to tell.
     let (_, polled) = tokio::join!(tokio::time::sleep(Duration::from_secs(1)), async {
@@ -194,7 +196,7 @@ async fn a_session_that_falls_silent_ends_and_a_newer_connection_takes_its_place
     assert_eq!(api.get("/api/agents/micro").await.1["connected"], true);
     until(|| api.get("/api/agents/micro"), |(_, agent)| agent["connected"] == false).await;
 
-    let session = Session::welcomed(&plane, hello("micro", &token)).await;
+    let (session, _) = Session::welcomed(&plane, hello("micro", &token)).await;
     let mut newer = Agent::greet(plane.address(), hello("micro", &token)).await;
     assert_eq!(session.fetch(1).await.unwrap_err().0, 404);
     newer.events(DeploymentId::new(), 1, &states(&["source"])).await;

@@ -205,7 +205,7 @@ impl Outbox {
     }
 }
 
-/// The durable sink of one deployment. Waits, with a warning, while the disk is full.
+/// The durable sink of one deployment. Waits, and says so in the log, while the disk is full or fails.
 #[derive(Debug, Clone)]
 pub struct OutboxSink {
     log: Arc<Log>,

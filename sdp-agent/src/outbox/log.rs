@@ -26,8 +26,8 @@ const MARK_EVERY: u64 = 64 * 1024;
 /// line fits into a batch.
 const MAX_TEXT_BYTES: usize = 32 * 1024;
 
-/// The first and the longest pause before a full disk is tried again.
-const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// The first and the longest pause before a disk that is full or fails is tried again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// The part of a file that a log uses.
 pub(super) trait Medium: std::fmt::Debug + Send + Sync {
@@ -282,7 +282,7 @@ pub(super) async fn accept(log: &Arc<Log>, kind: EventKind, closing: &Cancellati
     }
     let seq = event.seq;
     let mut work = Some((event, line));
-    let mut pause = FULL_PAUSE.0;
+    let mut pause = PAUSE.0;
     loop {
         let Some((event, line)) = work.take() else { return Err(SinkError::new("an event was lost on its way")) };
         let written = if durable {
@@ -306,19 +306,19 @@ pub(super) async fn accept(log: &Arc<Log>, kind: EventKind, closing: &Cancellati
             work = Some((event, line));
             written
         };
-        let full = match written {
-            Ok(()) => return Ok(seq),
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => error,
-            Err(error) => return Err(SinkError::new(error).cure(format!("check the disk of {}", log.path.display()))),
-        };
-        if pause == FULL_PAUSE.0 {
-            tracing::warn!(path = %log.path.display(), "the disk is full: the deployment waits until there is space");
+        let Err(error) = written else { return Ok(seq) };
+        let path = log.path.display();
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if pause == PAUSE.0 && full {
+            tracing::warn!(%path, "the disk is full: the deployment waits until there is space");
+        } else if pause == PAUSE.0 {
+            tracing::error!(%path, %error, "the disk fails: the deployment waits until it does not");
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(FULL_PAUSE.1),
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
             () = closing.cancelled() => {
-                let cure = format!("free some space on {}", log.path.display());
-                return Err(SinkError::new(full).cure(cure));
+                let cure = if full { format!("free some space on {path}") } else { format!("check the disk of {path}") };
+                return Err(SinkError::new(error).cure(cure));
             }
         }
     }

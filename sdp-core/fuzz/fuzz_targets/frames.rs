@@ -1,0 +1,27 @@
+//! Whatever comes over a connection is a frame or refused, and a frame survives its own encoding.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sdp_core::protocol::{AgentFrame, Frame, ServerFrame, WireMessage};
+
+fn survives<F: Frame + PartialEq + std::fmt::Debug>(message: &WireMessage, unknown: &F) {
+    let Ok(frame) = F::decode(message) else { return };
+    if frame != *unknown {
+        assert_eq!(F::decode(&frame.encode()).expect("what was encoded"), frame);
+    } else {
+        let _ = F::unknown_type(message);
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut messages = vec![WireMessage::Binary(data.to_vec().into())];
+    messages.extend(std::str::from_utf8(data).ok().map(|text| WireMessage::Text(text.into())));
+    for message in &messages {
+        survives(message, &AgentFrame::Unknown);
+        survives(message, &ServerFrame::Unknown);
+        if let Ok(AgentFrame::Events(batch)) = AgentFrame::decode(message) {
+            assert_eq!(batch.changes().is_err(), batch.events().is_err());
+            assert!(batch.lines_after(batch.last()).is_empty());
+        }
+    }
+});

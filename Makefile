@@ -1,4 +1,4 @@
-.PHONY: help demo test torture lint bench
+.PHONY: help demo test torture fuzz lint bench
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -14,6 +14,12 @@ test: ## Every test, on the real parts
 torture: ## Kill the daemons and cut their link in the middle of deployments (TIMES=100 each)
 	@.ci/setup --best-effort
 	cargo run --quiet --package sdp-examples --bin torture -- $(or $(TIMES),100)
+
+fuzz: ## Fuzz the frame decoder and the log reader (needs a nightly compiler; TIME=60 seconds each)
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	cd sdp-core && cargo +nightly fuzz run frames -- -max_total_time=$(or $(TIME),60)
+	cd sdp-core && cargo +nightly fuzz run body -- -max_total_time=$(or $(TIME),60)
+	cd sdp-server && cargo +nightly fuzz run event_log -- -max_total_time=$(or $(TIME),60)
 
 lint: ## Formatting, lints and documentation
 	cargo fmt --all --check

@@ -123,6 +123,15 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
         cancel: &CancellationToken,
     ) -> Result<Artifact, DeployError>;
 
+    /// Ends what a build of this deployment still has running because whoever ran it died. Idempotent.
+    ///
+    /// # Errors
+    /// [`DeployError::Io`].
+    async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
+        let _ = deployment;
+        Ok(())
+    }
+
     /// Starts the new instance in the place of the previous one, which is stopped and kept.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ use bollard::{
 };
 use futures_util::StreamExt;
 use sdp_core::{
-    Artifact, DeployError, DeployJob, Deployer, EventKind, EventSink, HealthProbe, HostPort, Instance, InstanceKey,
-    InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
+    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, HostPort, Instance,
+    InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -319,6 +319,10 @@ impl Deployer for DockerDeployer {
         cancel: &CancellationToken,
     ) -> Result<Artifact, DeployError> {
         build::build(job, sink, cancel).await
+    }
+
+    async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
+        build::end(deployment, None).await
     }
 
     async fn start(

@@ -5,6 +5,7 @@ mod build;
 mod config;
 mod docker;
 mod docker_deployer;
+mod marked;
 mod probe;
 mod process;
 mod process_deployer;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use sdp_core::{
-    Artifact, DeployError, DeployJob, Deployer, EventKind, EventSink, HealthProbe, Instance, InstanceKey,
+    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, Instance, InstanceKey,
     InstanceState, InstanceStats, LogLine, LogLines, LogOptions, LogStream, Probe, RecipeKind, Replacement, Stage,
 };
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     build,
     config::ProcessConfig,
+    marked::{self, MARK},
     probe,
     process::{
         journal::{Journal, Record},
-        php, system,
+        php,
+        system::{self, ProcessId},
     },
 };
 
@@ -65,6 +67,10 @@ impl ProcessDeployer {
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
         let journal = Journal::new(config.dir.clone());
+        for record in journal.read().map_err(journal_failed)? {
+            // Started by one who died before it could write it down.
+            marked::kill(record.instance.deployment, record.process.map(ProcessId::group));
+        }
         Ok(Self { shared: Arc::new(Shared { config, journal, client, exits: Mutex::default() }) })
     }
 
@@ -99,7 +105,7 @@ impl ProcessDeployer {
     /// The instance as it is now.
     fn now(&self, record: &Record) -> Instance {
         let mut instance = record.instance.clone();
-        if record.process.is_some_and(system::ProcessId::runs) {
+        if record.process.is_some_and(ProcessId::runs) {
             instance.state = InstanceState::Running;
         } else if record.process.is_some() {
             let exits = self.shared.exits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,7 +122,7 @@ impl ProcessDeployer {
             let instance = &record.instance;
             let describe = || format!("{} ({})", instance.key, instance.name);
             if instance.key == job.key {
-                let runs = record.process.is_some_and(system::ProcessId::runs);
+                let runs = record.process.is_some_and(ProcessId::runs);
                 own_port_is_held |= runs && instance.host_port == job.host_port;
                 let slot = if instance.parked { &mut parked } else { &mut current };
                 *slot = Some(record);
@@ -160,6 +166,7 @@ impl ProcessDeployer {
         env.insert("HOST".into(), self.shared.config.publish.to_string());
         env.insert("PORT".into(), job.host_port.to_string());
         env.insert("SDP_OUT".into(), out.to_string_lossy().into_owned());
+        env.insert(MARK.into(), job.deployment.to_string());
         Ok(Record {
             instance: Instance {
                 key: job.key.clone(),
@@ -193,6 +200,10 @@ impl ProcessDeployer {
             source: source.into(),
         };
         let log = self.shared.journal.log(&id);
+        // Who dies before the process is written down finds it again by its mark.
+        record.process = None;
+        record.instance.state = InstanceState::Created;
+        self.write(record)?;
         let (mut child, process) = system::spawn(&record.argv, &record.dir, &record.env, &log).map_err(failed)?;
         record.process = Some(process);
         record.instance.state = InstanceState::Running;
@@ -213,6 +224,12 @@ impl ProcessDeployer {
         if let Some(process) = record.process {
             process.end(self.shared.config.stop_timeout).await;
         }
+        // What left its group, to be a daemon for example.
+        let deployment = record.instance.deployment;
+        let killed = tokio::task::spawn_blocking(move || marked::kill(deployment, None)).await;
+        if let Err(error) = killed {
+            tracing::error!(%deployment, %error, "its other processes were not looked for");
+        }
     }
 
     async fn remove_record(&self, record: &Record) -> Result<(), DeployError> {
@@ -222,7 +239,7 @@ impl ProcessDeployer {
 
     fn unpark(&self, mut record: Record, start: bool) -> Result<(), DeployError> {
         record.instance.parked = false;
-        if start && !record.process.is_some_and(system::ProcessId::runs) {
+        if start && !record.process.is_some_and(ProcessId::runs) {
             self.spawn(&mut record)
         } else {
             self.write(&record)
@@ -254,6 +271,11 @@ impl Deployer for ProcessDeployer {
         cancel: &CancellationToken,
     ) -> Result<Artifact, DeployError> {
         build::build(job, sink, cancel).await
+    }
+
+    async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
+        let instance = self.by_id(&deployment.to_string())?;
+        build::end(deployment, instance.and_then(|record| record.process).map(ProcessId::group)).await
     }
 
     async fn start(
@@ -306,7 +328,7 @@ impl Deployer for ProcessDeployer {
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError> {
         let not_found = || DeployError::NotFound { key: instance.key.clone() };
         let record = self.by_id(&instance.id)?.ok_or_else(not_found)?;
-        if !record.process.is_some_and(system::ProcessId::runs) {
+        if !record.process.is_some_and(ProcessId::runs) {
             // The waiting task may be a moment behind.
             tokio::time::sleep(Duration::from_millis(20)).await;
             let exit_code = match self.now(&record).state {
@@ -407,7 +429,7 @@ impl Deployer for ProcessDeployer {
         let state = (BufReader::new(file), Vec::new(), process);
         let lines = stream::unfold(state, async |(mut reader, mut line, process)| {
             loop {
-                let runs = process.is_some_and(system::ProcessId::runs);
+                let runs = process.is_some_and(ProcessId::runs);
                 match reader.read_until(b'\n', &mut line).await {
                     Err(source) => {
                         let error = DeployError::Io { action: "read a program's output".into(), source };
@@ -431,7 +453,7 @@ impl Deployer for ProcessDeployer {
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
         let record = self.find(key)?;
-        let usage = || record.process.and_then(system::ProcessId::usage);
+        let usage = || record.process.and_then(ProcessId::usage);
         let Some((before, _)) = usage() else { return Ok(InstanceStats::default()) };
         tokio::time::sleep(STATS_WINDOW).await;
         let Some((after, memory_bytes)) = usage() else { return Ok(InstanceStats::default()) };

@@ -53,7 +53,9 @@ impl Rig {
         let password = format!("{:032x}", rand::random::<u128>());
         let git = GitHost::start(&[(USER, &password)]).await?;
         git.create_repo("slow").await?;
-        let script = format!("for i in $(seq {LINES}); do echo line $i; sleep 0.02; done\n");
+        // A build that nobody reads from any more stays, until somebody ends it.
+        let line = "echo line $i || exec sleep 600; sleep 0.02";
+        let script = format!("trap '' PIPE; for i in $(seq {LINES}); do {line}; done\n");
         git.commit("slow", "main", None, &[("build.sh", script.as_bytes())], "slow").await?;
 
         let address = SocketAddr::from(([127, 0, 0, 1], ports.gateway()));

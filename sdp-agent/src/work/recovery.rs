@@ -16,6 +16,11 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 pub(super) async fn recover(inner: &Inner) {
     let left: Vec<_> = inner.journal.left().iter().map(|record| (record, under_way(inner, record))).collect();
+    for (record, _) in &left {
+        if let Err(error) = inner.parts.deployer.end_build(record.deployment).await {
+            tracing::warn!(deployment = %record.deployment, error = chain(&error), "its build may still run");
+        }
+    }
     let Some(mut instances) = instances(inner, left.iter().any(|(_, progress)| progress.is_some())).await else {
         return;
     };

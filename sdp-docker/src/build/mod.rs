@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
-use sdp_core::{Artifact, ComposerMode, DeployError, DeployJob, EventKind, EventSink, RecipeKind, Stage};
+use sdp_core::{Artifact, ComposerMode, DeployError, DeployJob, DeploymentId, EventKind, EventSink, RecipeKind, Stage};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use cache::prune;
 pub(crate) use recipe::run_command;
 pub(crate) use runner::base_env;
 use runner::{Outcome, Step};
+
+use crate::marked;
 
 /// How long a tool may take to tell its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -41,6 +43,13 @@ pub(crate) async fn build(
             Ok(Artifact { path: None, reused: false })
         }
     }
+}
+
+/// Ends what a build of this deployment left running when its agent died, but for the process group
+/// `keep`.
+pub(crate) async fn end(deployment: DeploymentId, keep: Option<i32>) -> Result<(), DeployError> {
+    let killed = tokio::task::spawn_blocking(move || marked::kill(deployment, keep)).await;
+    killed.map_err(|error| DeployError::Io { action: "end a build".into(), source: error.into() })
 }
 
 /// Runs the build with an output folder of its own, which takes its final name only when all of it

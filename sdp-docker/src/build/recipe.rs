@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use sdp_core::{DeployJob, RecipeKind};
 
 use super::runner::base_env;
+use crate::marked::MARK;
 
 /// Stands, in a repo's own `build` and `run` commands, for the folder that the build writes to.
 const OUT: &str = "$SDP_OUT";
@@ -55,6 +56,7 @@ pub(super) fn build_env(job: &DeployJob, out: &Path) -> BTreeMap<String, String>
     }
     env.extend(job.env.iter().map(|(name, value)| (name.to_string(), value.clone())));
     env.insert("SDP_OUT".into(), out.to_string_lossy().into_owned());
+    env.insert(MARK.into(), job.deployment.to_string());
     env.insert("SDP_REPO".into(), job.repo.name.to_string());
     env.insert("SDP_BRANCH".into(), job.checkout.branch.to_string());
     env.insert("SDP_COMMIT".into(), job.checkout.commit.to_string());

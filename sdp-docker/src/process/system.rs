@@ -64,6 +64,11 @@ fn start_time(pid: i32) -> Option<u64> {
 }
 
 impl ProcessId {
+    /// The process group that it leads.
+    pub(crate) fn group(self) -> i32 {
+        self.pid
+    }
+
     /// Whether it runs: not ended, not a zombie, not another one of the same number.
     pub(crate) fn runs(self) -> bool {
         stat(self.pid).is_some_and(|fields| {

@@ -92,6 +92,9 @@ async fn what_is_deployed_runs_and_is_found(jobs: &dyn JobFixture) {
     assert_eq!((found.branch, found.commit), (job.checkout.branch, job.checkout.commit));
     assert_eq!((found.host_port, found.state), (job.host_port, InstanceState::Running));
     assert!(found.started_at.is_some());
+    jobs.deployer().end_build(job.deployment).await.expect("no build is left");
+    let kept = jobs.deployer().inspect(&job.key).await.expect("found").state;
+    assert_eq!(kept, InstanceState::Running, "an instance is no build");
     let stats = jobs.deployer().stats(&job.key).await.expect("stats");
     assert!(stats.memory_bytes > 0);
 }

@@ -20,11 +20,11 @@ pub(super) async fn alive() -> Json<Health> {
 
 /// Ready when the database answers.
 pub(super) async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
-    let agents = state.hub().agents().await.map_err(|error| {
+    state.store().check().await.map_err(|error| {
         let mut problem = sdp_core::Problem::from(&error);
         problem.status = 503;
         ApiError(problem)
     })?;
-    let connected = agents.iter().filter(|agent| agent.connected).count();
+    let connected = state.hub().connected();
     Ok(Json(Health { status: "ready", version: env!("CARGO_PKG_VERSION"), agents_connected: Some(connected) }))
 }

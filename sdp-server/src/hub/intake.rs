@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Hub,
+    Frames, Hub,
     ingest::{IngestError, Known},
     session::{End, WRITE, refused},
 };
@@ -30,7 +30,8 @@ const WAITING_BYTES: u32 = 8 * 1024 * 1024;
 /// filled its window sends on while the first of it is being synced.
 const GROUP_BYTES: usize = 256 * 1024;
 
-type Queued = (EventBatch, OwnedSemaphorePermit);
+/// Boxed, as frames are.
+type Queued = Box<(EventBatch, OwnedSemaphorePermit)>;
 
 /// Where a connection's reader puts batches.
 pub(super) struct Queue {
@@ -49,7 +50,7 @@ impl Queue {
         let bytes = u32::try_from(batch.lines().len()).unwrap_or(u32::MAX).min(WAITING_BYTES);
         // Neither is ever closed while the connection lives.
         if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(bytes).await {
-            let _ = self.batches.send((batch, room));
+            let _ = self.batches.send(Box::new((batch, room)));
         }
     }
 }
@@ -59,7 +60,7 @@ pub(super) async fn run(
     hub: &Hub,
     agent: &AgentName,
     mut queued: mpsc::UnboundedReceiver<Queued>,
-    frames: &mpsc::Sender<ServerFrame>,
+    frames: &Frames,
 ) -> End {
     let (mut known, mut taken) = (Known::new(), Vec::new());
     while let Some(first) = queued.recv().await {
@@ -73,7 +74,7 @@ pub(super) async fn run(
         }
         let mut groups: BTreeMap<DeploymentId, Vec<EventBatch>> = BTreeMap::new();
         let mut rooms = Vec::with_capacity(taken.len());
-        for (batch, room) in taken.drain(..) {
+        for (batch, room) in taken.drain(..).map(|queued| *queued) {
             groups.entry(batch.deployment()).or_default().push(batch);
             rooms.push(room);
         }
@@ -100,7 +101,7 @@ pub(super) async fn run(
         let mut failure = None;
         for (deployment, acked, result) in ingested {
             if let Some(seq) = acked
-                && timeout(WRITE, frames.send(ServerFrame::Ack { deployment, seq })).await.is_err()
+                && timeout(WRITE, frames.send(Box::new(ServerFrame::Ack { deployment, seq }))).await.is_err()
             {
                 return End::Gone(format!("agent {agent} does not read"));
             }

@@ -62,13 +62,17 @@ struct Shared {
     tasks: TaskTracker,
 }
 
+/// Where frames for one connection go. Boxed, because a channel has room for 32 from its beginning:
+/// an idle connection should cost little.
+type Frames = mpsc::Sender<Box<ServerFrame>>;
+
 /// One agent's live connection.
 #[derive(Debug, Clone)]
 struct Link {
     epoch: u64,
     transport: Transport,
     inventory: Inventory,
-    frames: mpsc::Sender<ServerFrame>,
+    frames: Frames,
     pending: Arc<Pending>,
     close: CancellationToken,
     heard: Arc<Mutex<Timestamp>>,
@@ -95,6 +99,11 @@ impl Hub {
     /// Every change of a deployment from now on.
     pub fn changes(&self) -> broadcast::Receiver<Deployment> {
         self.shared.changes.subscribe()
+    }
+
+    /// How many agents are connected now.
+    pub fn connected(&self) -> usize {
+        self.links().len()
     }
 
     /// Every enrolled agent, by name.
@@ -179,13 +188,7 @@ impl Hub {
     }
 
     /// Takes a new connection in; an older one of the same agent ends.
-    fn register(
-        &self,
-        agent: &AgentName,
-        transport: Transport,
-        inventory: Inventory,
-        frames: mpsc::Sender<ServerFrame>,
-    ) -> Link {
+    fn register(&self, agent: &AgentName, transport: Transport, inventory: Inventory, frames: Frames) -> Link {
         let link = Link {
             epoch: self.shared.epochs.fetch_add(1, Ordering::Relaxed),
             transport,

@@ -146,7 +146,7 @@ pub(super) async fn send(
     let deadline_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     let exchange = async {
         let request = ServerFrame::Request(Request { id, deadline_ms, body });
-        link.frames.send(request).await.map_err(|_| away())?;
+        link.frames.send(Box::new(request)).await.map_err(|_| away())?;
         replied.await.map_err(|_| RequestError::Lost { agent: agent.clone(), last_seen: link.heard() })
     };
     match tokio::time::timeout(limit.saturating_add(GRACE), exchange).await {

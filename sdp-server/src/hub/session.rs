@@ -19,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Hub, Link, ingest::IngestError, intake};
+use super::{Frames, Hub, Link, ingest::IngestError, intake};
 use crate::auth;
 
 /// How many frames may wait for the connection before whoever makes them waits too.
@@ -224,7 +224,7 @@ async fn read<I, E>(
     link: &Link,
     incoming: &mut I,
     batches: &intake::Queue,
-    frames: &mpsc::Sender<ServerFrame>,
+    frames: &Frames,
 ) -> End
 where
     I: Stream<Item = Result<Incoming, E>> + Unpin,
@@ -243,7 +243,7 @@ where
         match take(hub, agent, link, batches, &message).await {
             Ok(None) => {}
             Ok(Some(answer)) => {
-                if timeout(WRITE, frames.send(answer)).await.is_err() {
+                if timeout(WRITE, frames.send(Box::new(answer))).await.is_err() {
                     return End::Gone(format!("agent {agent} does not read"));
                 }
             }
@@ -292,7 +292,7 @@ async fn write<O, E>(
     agent: &AgentName,
     token_hash: [u8; 32],
     outgoing: &mut O,
-    mut queue: mpsc::Receiver<ServerFrame>,
+    mut queue: mpsc::Receiver<Box<ServerFrame>>,
 ) -> End
 where
     O: Sink<Outgoing, Error = E> + Unpin,
@@ -305,7 +305,7 @@ where
         let written = tokio::select! {
             frame = queue.recv() => {
                 let Some(frame) = frame else { return End::Gone("nobody has anything to say".into()) };
-                timeout(WRITE, cork(outgoing, frame, &mut queue)).await
+                timeout(WRITE, cork(outgoing, *frame, &mut queue)).await
             }
             _ = pings.tick() => {
                 count = count.wrapping_add(1);
@@ -324,13 +324,17 @@ where
 }
 
 /// Writes a frame and what else waits, then flushes once.
-async fn cork<O>(outgoing: &mut O, first: ServerFrame, queue: &mut mpsc::Receiver<ServerFrame>) -> Result<(), O::Error>
+async fn cork<O>(
+    outgoing: &mut O,
+    first: ServerFrame,
+    queue: &mut mpsc::Receiver<Box<ServerFrame>>,
+) -> Result<(), O::Error>
 where
     O: Sink<Outgoing> + Unpin,
 {
     outgoing.feed(Outgoing::Frame(first)).await?;
     while let Ok(frame) = queue.try_recv() {
-        outgoing.feed(Outgoing::Frame(frame)).await?;
+        outgoing.feed(Outgoing::Frame(*frame)).await?;
     }
     outgoing.flush().await
 }

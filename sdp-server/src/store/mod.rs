@@ -57,6 +57,14 @@ impl Store {
         let readers = Readers::open(path)?;
         Ok(Self { writer: Writer::start(connection), readers })
     }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] says why it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.readers.read(|connection| Ok(connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?)).await
+    }
 }
 
 fn migrations() -> Migrations<'static> {

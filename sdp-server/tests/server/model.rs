@@ -54,7 +54,7 @@ struct Known {
 }
 
 enum Connection {
-    WebSocket(Agent),
+    WebSocket(Box<Agent>),
     Http { session: Session, brought: u64, fetched: u64 },
 }
 
@@ -176,7 +176,7 @@ impl World {
             (Some(Connection::Http { session, brought: 1, fetched: 1 }), acked)
         } else {
             let (agent, acked) = Agent::welcomed(self.plane.address(), hello).await;
-            (Some(Connection::WebSocket(agent)), acked)
+            (Some(Connection::WebSocket(Box::new(agent))), acked)
         };
         self.narrow(&acked);
     }

@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![expect(clippy::unwrap_used, reason = "a benchmark stops where it cannot go on")]
+
+pub mod agent;
+pub mod websocket;
 
 use std::time::{Duration, Instant};
 

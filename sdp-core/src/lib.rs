@@ -8,6 +8,7 @@ pub mod data_dir;
 pub mod deploy;
 pub mod deployer;
 pub mod events;
+pub mod medium;
 pub mod model;
 pub mod problem;
 pub mod protocol;

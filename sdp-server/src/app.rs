@@ -13,6 +13,7 @@ use sdp_core::{
     config::ConfigError,
     data_dir::{DataDirError, DataDirLock},
 };
+use rustix::net::sockopt;
 use secrecy::SecretString;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,6 +29,10 @@ use crate::{
 
 /// How long requests in flight have when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How much the kernel keeps of what one connection is sent and has not taken; it takes twice this.
+/// Left to itself, Linux would keep up to 4 MiB of a log for a reader that takes nothing.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +197,9 @@ impl Server {
         let Parts { config, store, logs, listener } = parts;
         let listen = config.listen;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address: listen, source })?;
+        // Connections get it from the listener.
+        sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER_BYTES)
+            .map_err(|error| ServerError::Listen { address: listen, source: error.into() })?;
         let state = AppState::new(config, store, logs).await?;
         let app = router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
         let stop = state.stopping().clone();

@@ -8,9 +8,6 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-/// How many lines may be on their way and not acknowledged.
-const IN_FLIGHT: u64 = 16_384;
-
 /// Where the time of sending stands in a line: after this.
 const MARK: &[u8] = b"sent=";
 const MARK_DIGITS: usize = 16;
@@ -20,6 +17,8 @@ const MARK_DIGITS: usize = 16;
 pub(crate) struct Load {
     pub(crate) lines: u64,
     pub(crate) per_message: u64,
+    /// How many lines may be on their way and not acknowledged.
+    pub(crate) in_flight: u64,
     pub(crate) subscribers: usize,
 }
 
@@ -58,7 +57,7 @@ impl Lines {
 
     /// The lines `first..first + count`, counted from 0, stamped with the time it is now.
     pub(crate) fn take(&mut self, first: u64, count: u64) -> Bytes {
-        let now = format!("{:016x}", self.began.elapsed().as_nanos());
+        let now = format!("{:016x}", self.began.elapsed().as_nanos() as u64);
         let first = usize::try_from(first).unwrap();
         let last = first + usize::try_from(count).unwrap() - 1;
         for line in first..=last {
@@ -71,28 +70,35 @@ impl Lines {
 }
 
 /// How far the acknowledgements are.
-#[derive(Clone, Default)]
-pub(crate) struct Acks(Arc<watch::Sender<u64>>);
+#[derive(Clone)]
+pub(crate) struct Acks {
+    acked: Arc<watch::Sender<u64>>,
+    in_flight: u64,
+}
 
 impl Acks {
+    pub(crate) fn new(load: &Load) -> Self {
+        Self { acked: Arc::default(), in_flight: load.in_flight }
+    }
+
     pub(crate) fn add(&self, lines: u64) {
-        self.0.send_modify(|acked| *acked += lines);
+        self.acked.send_modify(|acked| *acked += lines);
     }
 
     pub(crate) fn reach(&self, lines: u64) {
-        self.0.send_modify(|acked| *acked = lines.max(*acked));
+        self.acked.send_modify(|acked| *acked = lines.max(*acked));
     }
 
     pub(crate) fn has_room(&self, sent: u64) -> bool {
-        sent < *self.0.borrow() + IN_FLIGHT
+        sent < *self.acked.borrow() + self.in_flight
     }
 
     pub(crate) async fn room(&self, sent: u64) {
-        self.0.subscribe().wait_for(|acked| sent < acked + IN_FLIGHT).await.unwrap();
+        self.acked.subscribe().wait_for(|acked| sent < acked + self.in_flight).await.unwrap();
     }
 
     pub(crate) async fn all(&self, lines: u64) {
-        self.0.subscribe().wait_for(|acked| *acked >= lines).await.unwrap();
+        self.acked.subscribe().wait_for(|acked| *acked >= lines).await.unwrap();
     }
 }
 

@@ -30,10 +30,10 @@ fn main() {
     let only = std::env::args().skip(1).find(|arg| arg.starts_with(char::is_alphabetic)).unwrap_or_default();
     let always = nats::can_sync_always();
     println!("{lines} lines of 200 bytes, {rounds} rounds, medians. sdp and the two called always sync to disk before");
-    println!("they acknowledge, nats default does not. 16384 lines in flight at most.\n");
-    for per_message in [1, 100] {
+    println!("they acknowledge, nats default does not.\n");
+    for (per_message, in_flight) in [(1, 16_384), (100, 16_384), (100, 1_000)] {
         for subscribers in [0, 1, 10] {
-            let load = Load { lines: lines / per_message * per_message, per_message, subscribers };
+            let load = Load { lines: lines / per_message * per_message, per_message, in_flight, subscribers };
             let mut outcomes: [Vec<Outcome>; 4] = Default::default();
             for _ in 0..rounds {
                 for (system, outcomes) in SYSTEMS.iter().zip(&mut outcomes) {
@@ -71,7 +71,10 @@ fn main() {
 }
 
 fn tell(load: &Load, outcomes: [Vec<Outcome>; 4]) {
-    println!("{} line(s) per message, {} live subscriber(s)", load.per_message, load.subscribers);
+    println!(
+        "{} line(s) per message, at most {} in flight, {} live subscriber(s)",
+        load.per_message, load.in_flight, load.subscribers
+    );
     let mut ours = None;
     for (system, outcomes) in SYSTEMS.iter().zip(outcomes) {
         if outcomes.is_empty() {

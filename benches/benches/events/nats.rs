@@ -43,7 +43,7 @@ pub(crate) async fn run(load: &Load, always: bool, dir: &Path) -> Outcome {
     for n in 0..load.subscribers {
         readers.push(subscribe(port, &mut control, &format!("live{n}"), load.lines, began).await);
     }
-    let (acks, per) = (Acks::default(), load.per_message);
+    let (acks, per) = (Acks::new(load), load.per_message);
     let mut publisher = connect(port).await;
     publisher.get_mut().write_all(b"SUB a.* 1\r\n").await.unwrap();
     let (reader, writer) = publisher.into_inner().into_split();

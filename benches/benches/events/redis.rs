@@ -24,7 +24,7 @@ pub(crate) async fn run(load: &Load, fsync: &str, dir: &Path) -> Outcome {
         readers.push(subscribe(port, load.lines, began).await);
     }
     let (reader, writer) = dial(port).await.into_split();
-    let (mut writer, acks) = (BufWriter::with_capacity(128 * 1024, writer), Acks::default());
+    let (mut writer, acks) = (BufWriter::with_capacity(128 * 1024, writer), Acks::new(load));
     let per = load.per_message;
     let acking =
         tokio::spawn(read_replies(BufReader::new(reader), acks.clone(), load.lines / per, per, load.subscribers > 0));

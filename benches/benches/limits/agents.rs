@@ -6,10 +6,8 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use sdp_core::{
-    Inventory,
-    protocol::{AgentFrame, Frame, Hello, TokenFrame, VERSION, WireMessage},
-};
+use sdp_benches::agent::{client, hello};
+use sdp_core::protocol::{AgentFrame, Frame, WireMessage};
 use tokio::time::sleep;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
@@ -47,7 +45,7 @@ pub(crate) async fn run() {
 /// How long until every agent is connected.
 async fn until_connected(server: &Server) -> Duration {
     let began = Instant::now();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = client();
     let url = format!("http://{}/readyz", server.address);
     loop {
         let health: serde_json::Value = client.get(&url).send().await.unwrap().json().await.unwrap();
@@ -61,21 +59,8 @@ async fn until_connected(server: &Server) -> Duration {
 
 /// Connects, answers pings, and connects again with an agent's patience.
 async fn agent(server: SocketAddr, name: String, token: String) {
-    let hello = Hello {
-        protocol: VERSION,
-        oldest_protocol: VERSION,
-        agent: name.parse().unwrap(),
-        token: TokenFrame(token.into()),
-        inventory: Inventory {
-            version: "0".into(),
-            advertise: "127.0.0.1".into(),
-            deployer: "process".into(),
-            repos: Vec::new(),
-            gateway: None,
-        },
-        held: Vec::new(),
-    };
-    let WireMessage::Text(hello) = AgentFrame::Hello(Box::new(hello)).encode() else { panic!("a hello is text") };
+    let hello = AgentFrame::Hello(hello(name.parse().unwrap(), &token, Vec::new()));
+    let WireMessage::Text(hello) = hello.encode() else { panic!("a hello is text") };
     let mut pause = PAUSE.0;
     loop {
         let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);

@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,9 +11,10 @@ use std::{
 use jiff::Timestamp;
 use sdp_core::{
     DeploymentId, DeploymentState, Event, EventKind, SinkError, Stage, StageStatus,
+    medium::{self, Medium},
     protocol::{EventBatch, MAX_BATCH_BYTES},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::Progress;
@@ -28,32 +28,6 @@ const MAX_TEXT_BYTES: usize = 32 * 1024;
 
 /// The first and the longest pause before a disk that is full or fails is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-
-/// The part of a file that a log uses.
-pub(super) trait Medium: std::fmt::Debug + Send + Sync {
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
-    fn set_len(&self, len: u64) -> io::Result<()>;
-    fn sync_data(&self) -> io::Result<()>;
-}
-
-impl Medium for File {
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        FileExt::write_all_at(self, bytes, offset)
-    }
-
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(self, bytes, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        File::set_len(self, len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        File::sync_data(self)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Log {
@@ -134,8 +108,17 @@ impl Log {
     /// Opens or makes the file, and cuts it after its last good line.
     pub(super) fn open(deployment: DeploymentId, path: &Path, changed: watch::Sender<()>) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        Self::on(Box::new(file), deployment, path, changed)
+    }
+
+    fn on(
+        medium: Box<dyn Medium>,
+        deployment: DeploymentId,
+        path: &Path,
+        changed: watch::Sender<()>,
+    ) -> io::Result<Self> {
         let mut known = Known::new();
-        let mut reader = BufReader::new(&file);
+        let mut reader = BufReader::new(medium::Reader::new(&*medium));
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -146,14 +129,15 @@ impl Log {
                 None => break,
             }
         }
-        if file.metadata()?.len() > known.end {
+        drop(reader);
+        if medium.size()? > known.end {
             tracing::warn!(%deployment, kept = known.last, "the last event was half written and is cut off");
-            file.set_len(known.end)?;
+            medium.set_len(known.end)?;
         }
         Ok(Self {
             deployment,
             path: path.into(),
-            medium: Box::new(file),
+            medium,
             append: Arc::default(),
             syncing: Mutex::default(),
             known: Mutex::new(known),
@@ -243,6 +227,24 @@ impl Log {
         Ok(())
     }
 
+    /// Adds a line about the deployment itself, if there is room for one. The caller holds `append`.
+    fn tell(&self, text: String) {
+        let Progress { last, stage, state, .. } = self.progress();
+        if !state.is_active() {
+            // The end is the last event.
+            return;
+        }
+        let kind = EventKind::note(stage.map_or(Stage::Source, |(stage, _)| stage), text);
+        let event = Event { seq: last + 1, at: Timestamp::now(), kind };
+        let told = serde_json::to_vec(&event).map_err(io::Error::other).and_then(|mut line| {
+            line.push(b'\n');
+            self.commit(&event, &line, false)
+        });
+        if let Err(error) = told {
+            tracing::warn!(deployment = %self.deployment, %error, "the disk's trouble could not be told");
+        }
+    }
+
     /// Makes the bytes from `synced` to `end`, and any after them, durable.
     ///
     /// Linux forgets what it failed to write: after a failed sync, the next one succeeds and says
@@ -283,6 +285,7 @@ pub(super) async fn accept(log: &Arc<Log>, kind: EventKind, closing: &Cancellati
     let seq = event.seq;
     let mut work = Some((event, line));
     let mut pause = PAUSE.0;
+    let mut trouble: Option<(Instant, &str)> = None;
     loop {
         let Some((event, line)) = work.take() else { return Err(SinkError::new("an event was lost on its way")) };
         let written = if durable {
@@ -306,9 +309,15 @@ pub(super) async fn accept(log: &Arc<Log>, kind: EventKind, closing: &Cancellati
             work = Some((event, line));
             written
         };
-        let Err(error) = written else { return Ok(seq) };
+        let Err(error) = written else {
+            if let Some((since, what)) = trouble {
+                log.tell(format!("the agent's disk {what} for {:.0?}; the deployment waited", since.elapsed()));
+            }
+            return Ok(seq);
+        };
         let path = log.path.display();
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        trouble = trouble.or(Some((Instant::now(), if full { "was full" } else { "failed" })));
         if pause == PAUSE.0 && full {
             tracing::warn!(%path, "the disk is full: the deployment waits until there is space");
         } else if pause == PAUSE.0 {

@@ -1,7 +1,5 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use proptest::prelude::*;
-use sdp_core::testing::conformance::events;
+use sdp_core::testing::{ForgetfulDisk, conformance::events};
 
 use super::*;
 use crate::outbox::Outbox;
@@ -74,146 +72,106 @@ impl<S: sdp_core::EventSink> AcceptAll for S {
     }
 }
 
-/// A file on a disk that is full, or fails, for a number of calls: writes are torn, or syncs fail.
-#[derive(Debug)]
-struct FullDisk {
-    file: File,
-    trouble: io::ErrorKind,
-    torn_writes: AtomicU32,
-    failing_syncs: AtomicU32,
-}
-
-fn once(counter: &AtomicU32) -> bool {
-    counter.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-}
-
-impl Medium for FullDisk {
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if once(&self.torn_writes) {
-            Medium::write_all_at(&self.file, &bytes[..bytes.len() / 2], offset)?;
-            return Err(self.trouble.into());
-        }
-        Medium::write_all_at(&self.file, bytes, offset)
-    }
-
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        Medium::read_exact_at(&self.file, bytes, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        Medium::set_len(&self.file, len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if once(&self.failing_syncs) {
-            return Err(self.trouble.into());
-        }
-        Medium::sync_data(&self.file)
-    }
-}
-
-fn on_full_disk(path: &Path, trouble: io::ErrorKind, torn_writes: u32, failing_syncs: u32) -> Arc<Log> {
-    let mut log = Log::open(DeploymentId::new(), path, watch::Sender::new(())).unwrap();
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    log.medium = Box::new(FullDisk {
-        file,
-        trouble,
-        torn_writes: AtomicU32::new(torn_writes),
-        failing_syncs: AtomicU32::new(failing_syncs),
-    });
-    Arc::new(log)
+fn on_disk(disk: &ForgetfulDisk) -> Arc<Log> {
+    let (medium, path) = (Box::new(disk.clone()), Path::new("/the/outbox/log"));
+    Arc::new(Log::on(medium, DeploymentId::new(), path, watch::Sender::new(())).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_is_full_or_fails_delays_events_and_loses_none() {
-    for trouble in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::Other] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let (log, open) = (on_full_disk(&path, trouble, 3, 2), CancellationToken::new());
+async fn a_disk_that_is_full_or_fails_delays_events_loses_none_and_the_log_says_so() {
+    for (trouble, word) in [
+        (io::ErrorKind::StorageFull, "was full for"),
+        (io::ErrorKind::QuotaExceeded, "was full for"),
+        (io::ErrorKind::Other, "failed for"),
+    ] {
+        let (disk, open) = (ForgetfulDisk::default(), CancellationToken::new());
+        let log = on_disk(&disk);
+        disk.tear_writes(3, trouble);
         assert_eq!(accept(&log, note("a"), &open).await.unwrap(), 1);
-        assert_eq!(accept(&log, EventKind::state(DeploymentState::Source), &open).await.unwrap(), 2);
-        assert_eq!(log.batch(0).unwrap().unwrap().events().unwrap().len(), 2);
+        disk.fail_syncs(2, trouble);
+        assert_eq!(accept(&log, EventKind::state(DeploymentState::Source), &open).await.unwrap(), 3);
+        let events = log.batch(0).unwrap().unwrap().events().unwrap();
+        assert_eq!((&events[0].kind, &events[2].kind), (&note("a"), &EventKind::state(DeploymentState::Source)));
+        for told in [&events[1], &events[3]] {
+            let EventKind::Log { line, .. } = &told.kind else { panic!("{told:?}") };
+            assert!(line.contains("the agent's disk") && line.contains(word), "{line}");
+        }
+        assert_eq!(events.len(), 4);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_the_wait_for_a_full_disk_and_leaves_a_readable_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("log");
-    let (log, closing) = (on_full_disk(&path, io::ErrorKind::StorageFull, u32::MAX, 0), CancellationToken::new());
+    let (disk, closing) = (ForgetfulDisk::default(), CancellationToken::new());
+    let log = on_disk(&disk);
+    disk.tear_writes(u32::MAX, io::ErrorKind::StorageFull);
     closing.cancel();
     let error = accept(&log, note("a"), &closing).await.unwrap_err();
     assert!(error.to_string().contains("free some space"), "{error}");
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
-}
-
-/// A disk as Linux shows it: reads come from the cache, and a failed sync forgets what was to be
-/// written.
-#[derive(Debug, Default)]
-struct ForgetfulDisk {
-    state: Mutex<Forgetful>,
-    failing_syncs: AtomicU32,
-}
-
-#[derive(Debug, Default)]
-struct Forgetful {
-    cache: Vec<u8>,
-    dirty: Vec<std::ops::Range<usize>>,
-    durable: Vec<u8>,
-}
-
-impl Medium for Arc<ForgetfulDisk> {
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        let range = offset as usize..offset as usize + bytes.len();
-        let len = state.cache.len().max(range.end);
-        state.cache.resize(len, 0);
-        state.cache[range.clone()].copy_from_slice(bytes);
-        state.dirty.push(range);
-        Ok(())
-    }
-
-    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        bytes.copy_from_slice(&self.state.lock().unwrap().cache[offset as usize..][..bytes.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.state.lock().unwrap().cache.truncate(len as usize);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        let dirty = std::mem::take(&mut state.dirty);
-        if once(&self.failing_syncs) {
-            return Err(io::Error::other("the disk is broken"));
-        }
-        let Forgetful { cache, durable, .. } = &mut *state;
-        durable.resize(cache.len(), 0);
-        for range in dirty {
-            let range = range.start.min(cache.len())..range.end.min(cache.len());
-            durable[range.clone()].copy_from_slice(&cache[range]);
-        }
-        Ok(())
-    }
+    assert_eq!(disk.contents(), b"");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_is_on_the_disk_also_after_syncs_that_failed() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(DeploymentId::new(), &dir.path().join("log"), watch::Sender::new(())).unwrap();
-    let disk = Arc::new(ForgetfulDisk { failing_syncs: AtomicU32::new(2), ..ForgetfulDisk::default() });
-    log.medium = Box::new(Arc::clone(&disk));
-    let (log, open) = (Arc::new(log), CancellationToken::new());
+    let (disk, open) = (ForgetfulDisk::default(), CancellationToken::new());
+    let log = on_disk(&disk);
+    disk.fail_syncs(2, io::ErrorKind::Other);
     accept(&log, note("a"), &open).await.unwrap();
     assert!(log.batch(0).is_err(), "what is not synced is not sent");
     accept(&log, note("b"), &open).await.unwrap();
     // Its first sync fails.
     accept(&log, EventKind::state(DeploymentState::Source), &open).await.unwrap();
     let batch = log.batch(0).unwrap().unwrap();
-    assert_eq!(batch.events().unwrap().len(), 3);
-    assert_eq!(disk.state.lock().unwrap().durable, **batch.lines());
+    assert_eq!(batch.events().unwrap().len(), 4);
+    assert_eq!(disk.durable(), **batch.lines());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The power goes at any point, with any part of what was not synced on the disk.
+    #[test]
+    fn what_a_crash_forgets_was_never_sent_and_was_only_output(
+        steps in proptest::collection::vec((0u8..6, 0usize..300, any::<u64>()), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (disk, open) = (ForgetfulDisk::default(), CancellationToken::new());
+            let mut log = on_disk(&disk);
+            // What is certain, and what is there but for a crash.
+            let (mut certain, mut lines) = (Vec::new(), Vec::new());
+            for (step, len, luck) in steps {
+                match step {
+                    0 => {
+                        disk.crash(|number| luck >> (number % 64) & 1 == 1);
+                        log = on_disk(&disk);
+                        let kept = disk.contents();
+                        assert!(kept.starts_with(&certain), "something certain was lost");
+                        assert!(lines.starts_with(&kept), "something came out of nothing");
+                        lines = kept;
+                    }
+                    1 => disk.fail_syncs(1, io::ErrorKind::Other),
+                    2 => disk.tear_writes(1, io::ErrorKind::StorageFull),
+                    3 => {
+                        if log.batch(0).is_ok_and(|batch| batch.is_some()) {
+                            certain.clone_from(&lines);
+                        }
+                    }
+                    4 => {
+                        let seq = accept(&log, EventKind::state(DeploymentState::Build), &open).await.unwrap();
+                        lines = disk.contents();
+                        // A word about trouble with the disk may follow, as output.
+                        let first = lines.split_inclusive(|byte| *byte == b'\n').take(seq as usize);
+                        certain = first.flatten().copied().collect();
+                    }
+                    _ => {
+                        accept(&log, note(&"x".repeat(len)), &open).await.unwrap();
+                        lines = disk.contents();
+                    }
+                }
+            }
+        });
+    }
 }
 
 #[derive(Debug, Clone)]

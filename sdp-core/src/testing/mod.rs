@@ -5,11 +5,13 @@
 
 pub mod conformance;
 mod deployer;
+mod disks;
 mod repos;
 mod routes;
 mod sinks;
 
 pub use deployer::{Behaviour, MemoryDeployer};
+pub use disks::ForgetfulDisk;
 pub use repos::MemoryRepos;
 pub use routes::MemoryRoutes;
 pub use sinks::{ChannelSink, MemorySink};

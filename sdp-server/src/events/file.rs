@@ -3,13 +3,12 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use sdp_core::protocol::MAX_FRAME_BYTES;
+use sdp_core::{medium::Medium, protocol::MAX_FRAME_BYTES};
 use serde::Deserialize;
 
 use super::error::EventLogError;
@@ -20,7 +19,7 @@ const PROBE_BYTES: usize = 4096;
 /// The durable part of a log file: `len` bytes that hold the events 1 to `last`.
 #[derive(Debug, Clone)]
 pub(super) struct LogFile {
-    file: Arc<File>,
+    file: Arc<dyn Medium>,
     path: Arc<Path>,
     pub(super) len: u64,
     pub(super) last: u64,
@@ -40,7 +39,7 @@ impl LogFile {
     /// durable. None when there is no file.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, EventLogError> {
         match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => Self::repair(file, path).map(Some),
+            Ok(file) => Self::repair(Arc::new(file), path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("open", path, error)),
         }
@@ -58,12 +57,12 @@ impl LogFile {
         if let Some(dir) = path.parent() {
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error("sync", dir, error))?;
         }
-        Self::repair(file, path)
+        Self::repair(Arc::new(file), path)
     }
 
-    fn repair(file: File, path: &Path) -> Result<Self, EventLogError> {
-        let size = file.metadata().map_err(|error| io_error("inspect", path, error))?.len();
-        let mut log = Self { file: Arc::new(file), path: path.into(), len: 0, last: 0 };
+    pub(super) fn repair(file: Arc<dyn Medium>, path: &Path) -> Result<Self, EventLogError> {
+        let size = file.size().map_err(|error| io_error("inspect", path, error))?;
+        let mut log = Self { file, path: path.into(), len: 0, last: 0 };
         // Only the last append can have been cut short, and one is at most a frame long.
         let mut window = MAX_FRAME_BYTES as u64;
         loop {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memrchr};
 
 /// How much is kept of one log that is followed.
 const KEEP_BYTES: usize = 512 * 1024;
@@ -34,23 +35,30 @@ impl Recent {
         *self = Self::default();
     }
 
-    /// Whole appends from offset `at` on, at most `limit` bytes; none when `at` is not where one
-    /// that is kept begins, or that one is larger.
+    /// Whole lines from offset `at`, which is where one begins, on: at most `limit` bytes, or one line
+    /// that is longer. None when they are not kept any more, or `at` is the end.
     pub(super) fn from(&self, at: u64, limit: usize) -> Option<Bytes> {
-        let first = self.appends.binary_search_by_key(&at, |(begin, _)| *begin).ok()?;
-        let mut size = 0;
-        let fitting = self.appends.range(first..).map(|(_, lines)| lines).take_while(|lines| {
-            size += lines.len();
-            size <= limit
-        });
-        let mut fitting = fitting.collect::<Vec<_>>().into_iter();
-        let (one, more) = (fitting.next()?, fitting.as_slice());
+        let first = self.appends.partition_point(|(begin, _)| *begin <= at).checked_sub(1)?;
+        let mut kept = self.appends.range(first..).map(|(_, lines)| lines);
+        let skip = usize::try_from(at - self.appends[first].0).ok()?;
+        let one = kept.next().filter(|lines| skip < lines.len())?.slice(skip..);
+        if one.len() > limit {
+            let end = memrchr(b'\n', &one[..limit]).or_else(|| memchr(b'\n', &one))?;
+            return Some(one.slice(..=end));
+        }
+        let mut size = one.len();
+        let more: Vec<_> = kept
+            .take_while(|lines| {
+                size += lines.len();
+                size <= limit
+            })
+            .collect();
         if more.is_empty() {
-            return Some(one.clone());
+            return Some(one);
         }
         let mut joined = BytesMut::with_capacity(one.len() + more.iter().map(|lines| lines.len()).sum::<usize>());
-        joined.extend_from_slice(one);
-        more.iter().for_each(|lines| joined.extend_from_slice(lines));
+        joined.extend_from_slice(&one);
+        more.into_iter().for_each(|lines| joined.extend_from_slice(lines));
         Some(joined.freeze())
     }
 
@@ -73,11 +81,22 @@ mod tests {
         assert_eq!(recent.from(2, 100).unwrap(), "bb\nc\n");
         assert_eq!(recent.from(0, 4).unwrap(), "a\n");
         assert_eq!(recent.from(5, 100).unwrap(), "c\n");
-        for (at, limit) in [(1, 100), (7, 100), (2, 2)] {
-            assert!(recent.from(at, limit).is_none(), "{at} {limit}");
-        }
+        assert_eq!(recent.from(2, 1).unwrap(), "bb\n", "a line that is longer comes whole");
+        assert!(recent.from(7, 100).is_none());
         recent.push(100, "after a repair\n".into());
         assert!(recent.from(0, 100).is_none() && recent.from(100, 100).is_some());
+    }
+
+    #[test]
+    fn an_append_that_is_larger_than_the_limit_comes_in_parts() {
+        let mut recent = Recent::default();
+        recent.push(10, "a\nbb\nccc\n".into());
+        recent.push(19, "d\n".into());
+        assert_eq!(recent.from(10, 6).unwrap(), "a\nbb\n");
+        assert_eq!(recent.from(15, 6).unwrap(), "ccc\nd\n");
+        assert_eq!(recent.from(15, 2).unwrap(), "ccc\n");
+        assert_eq!(recent.from(19, 2).unwrap(), "d\n");
+        assert!(recent.from(9, 100).is_none() && recent.from(21, 100).is_none());
     }
 
     #[test]

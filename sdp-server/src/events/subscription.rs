@@ -11,8 +11,9 @@ use super::{
     log::{Log, View, blocking},
 };
 
-/// The most bytes that one [`Subscription::next`] gives, unless a single line is longer.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// The most bytes that one [`Subscription::next`] gives, unless a single line is longer: what a reader
+/// that takes nothing costs in memory, and enough that those who do are not asked often.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A position in one deployment's log. It costs the same however far behind it is.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Subscription {
         Self { view: log.watch(), log, from: from.max(1), at: None }
     }
 
-    /// The next whole lines, as they stand in the log: at most 256 KiB, or one line that is longer.
+    /// The next whole lines, as they stand in the log: at most 64 KiB, or one line that is longer.
     /// None when the log is finished and was read to its end. Cancel-safe.
     ///
     /// # Errors

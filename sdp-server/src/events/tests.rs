@@ -3,7 +3,9 @@ use std::{fs, ops::Range, time::Duration};
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sdp_core::{DeploymentId, ErrorCode, Event, EventKind, Problem, Stage, protocol::EventBatch};
+use sdp_core::{
+    DeploymentId, ErrorCode, Event, EventKind, Problem, Stage, protocol::EventBatch, testing::ForgetfulDisk,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -155,7 +157,7 @@ async fn chunks_are_bounded_and_a_longer_line_comes_whole() {
         sizes.push(chunk.len());
     }
     assert_eq!(sizes.pop(), Some(bytes.len()));
-    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 256 * 1024), "{sizes:?}");
+    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 64 * 1024), "{sizes:?}");
     assert_eq!(logs.tail(id, 1).await.unwrap(), bytes);
 }
 
@@ -300,5 +302,44 @@ proptest! {
                 assert_eq!(reader.await.unwrap(), lines(from..last + 1));
             }
         });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// The power goes at any point, with any part of what was not synced on the disk; writes are torn
+    /// and syncs fail. What an append answered is there, and what is there is what was sent.
+    #[test]
+    fn what_was_acknowledged_survives_disks_that_fail_and_forget(
+        steps in proptest::collection::vec((0_u8..8, 1_u64..40, any::<u64>()), 1..60),
+    ) {
+        let disk = ForgetfulDisk::default();
+        let path = Path::new("/the/logs/log");
+        let reopen = || file::LogFile::repair(Arc::new(disk.clone()), path).unwrap();
+        let (mut log, mut acked) = (reopen(), 0);
+        for (step, count, luck) in steps {
+            match step {
+                0 => {
+                    disk.fail_syncs(0, io::ErrorKind::Other);
+                    disk.crash(|number| luck >> (number % 64) & 1 == 1);
+                    log = reopen();
+                    prop_assert!(log.last >= acked, "{} of {acked} were acknowledged", log.last);
+                    // Also what arrived by itself is durable now, and readers may have it.
+                    acked = log.last;
+                }
+                1 => disk.tear_writes(1, io::ErrorKind::StorageFull),
+                2 => disk.fail_syncs(1, io::ErrorKind::Other),
+                _ => {
+                    let last = log.last + count;
+                    if log.append(&lines(log.last + 1..last + 1), last).is_ok() {
+                        acked = last;
+                    }
+                    prop_assert_eq!(log.last, acked);
+                }
+            }
+            prop_assert_eq!(log.lines_from(0, usize::MAX).unwrap(), lines(1..acked + 1));
+            prop_assert!(disk.durable().starts_with(&lines(1..acked + 1)), "what readers see is durable");
+        }
     }
 }

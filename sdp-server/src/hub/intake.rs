@@ -62,56 +62,67 @@ pub(super) async fn run(
     mut queued: mpsc::UnboundedReceiver<Queued>,
     frames: &Frames,
 ) -> End {
-    let (mut known, mut taken) = (Known::new(), Vec::new());
+    let mut known = Known::new();
     while let Some(first) = queued.recv().await {
         let mut bytes = first.0.lines().len();
-        taken.push(first);
+        let mut taken = vec![first];
         while bytes < GROUP_BYTES
             && let Ok(more) = queued.try_recv()
         {
             bytes += more.0.lines().len();
             taken.push(more);
         }
-        let mut groups: BTreeMap<DeploymentId, Vec<EventBatch>> = BTreeMap::new();
-        let mut rooms = Vec::with_capacity(taken.len());
-        for (batch, room) in taken.drain(..).map(|queued| *queued) {
-            groups.entry(batch.deployment()).or_default().push(batch);
-            rooms.push(room);
-        }
-        for id in groups.keys() {
-            if let Err(error) = hub.meet(agent, &mut known, *id).await {
-                return end(&error);
-            }
-        }
-        let ingested = groups.into_iter().map(async |(id, batches)| {
-            let (mut acked, mut result) = (None, Ok(()));
-            for batch in EventBatch::joined(batches) {
-                match hub.ingest(&known, &batch).await {
-                    Ok(seq) => acked = Some(seq),
-                    Err(error) => {
-                        result = Err(error);
-                        break;
-                    }
-                }
-            }
-            (id, acked, result)
-        });
-        let ingested = join_all(ingested).await;
-        drop(rooms);
-        let mut failure = None;
-        for (deployment, acked, result) in ingested {
-            if let Some(seq) = acked
-                && timeout(WRITE, frames.send(Box::new(ServerFrame::Ack { deployment, seq }))).await.is_err()
-            {
-                return End::Gone(format!("agent {agent} does not read"));
-            }
-            failure = failure.or(result.err());
-        }
-        if let Some(error) = failure {
-            return end(&error);
+        // Boxed, so that a connection without events takes no memory for it.
+        if let Err(end) = Box::pin(keep(hub, agent, &mut known, taken, frames)).await {
+            return end;
         }
     }
     End::Gone("nobody reads the connection".into())
+}
+
+/// Makes a group of batches durable and acknowledges them.
+async fn keep(
+    hub: &Hub,
+    agent: &AgentName,
+    known: &mut Known,
+    taken: Vec<Queued>,
+    frames: &Frames,
+) -> Result<(), End> {
+    let mut groups: BTreeMap<DeploymentId, Vec<EventBatch>> = BTreeMap::new();
+    let mut rooms = Vec::with_capacity(taken.len());
+    for (batch, room) in taken.into_iter().map(|queued| *queued) {
+        groups.entry(batch.deployment()).or_default().push(batch);
+        rooms.push(room);
+    }
+    for id in groups.keys() {
+        hub.meet(agent, known, *id).await.map_err(|error| end(&error))?;
+    }
+    let known = &*known;
+    let ingested = groups.into_iter().map(async |(id, batches)| {
+        let (mut acked, mut result) = (None, Ok(()));
+        for batch in EventBatch::joined(batches) {
+            match hub.ingest(known, &batch).await {
+                Ok(seq) => acked = Some(seq),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        (id, acked, result)
+    });
+    let ingested = join_all(ingested).await;
+    drop(rooms);
+    let mut failure = None;
+    for (deployment, acked, result) in ingested {
+        if let Some(seq) = acked
+            && timeout(WRITE, frames.send(Box::new(ServerFrame::Ack { deployment, seq }))).await.is_err()
+        {
+            return Err(End::Gone(format!("agent {agent} does not read")));
+        }
+        failure = failure.or(result.err());
+    }
+    failure.map_or(Ok(()), |error| Err(end(&error)))
 }
 
 fn end(error: &IngestError) -> End {

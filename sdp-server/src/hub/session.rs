@@ -76,12 +76,12 @@ where
 {
     let limit = hub.shared.timing.hello;
     let greeted = tokio::select! {
-        greeted = timeout(limit, greet(hub, &mut incoming)) => greeted,
+        greeted = timeout(limit, Box::pin(greet(hub, &mut incoming))) => greeted,
         () = hub.shared.stop.cancelled() => return,
     };
     let greeted = greeted.unwrap_or_else(|_| Err(refused(ErrorCode::Timeout, "no hello came in time")));
     let end = match greeted {
-        Ok(hello) => talk(hub, transport, *hello, &mut incoming, &mut outgoing).await,
+        Ok(hello) => talk(hub, transport, hello, &mut incoming, &mut outgoing).await,
         Err(end) => end,
     };
     match end {
@@ -178,25 +178,20 @@ where
     }
 }
 
-async fn talk<I, O, E>(hub: &Hub, transport: Transport, hello: Hello, incoming: &mut I, outgoing: &mut O) -> End
+async fn talk<I, O, E>(hub: &Hub, transport: Transport, hello: Box<Hello>, incoming: &mut I, outgoing: &mut O) -> End
 where
     I: Stream<Item = Result<Incoming, E>> + Unpin,
     O: Sink<Outgoing, Error = E> + Unpin,
     E: std::error::Error + 'static,
 {
-    let Hello { agent, protocol, inventory, held, token, .. } = hello;
-    let token_hash = auth::hash(token.0.expose_secret());
-    let store = &hub.shared.store;
-    let welcomed = async {
-        let active = store.active_deployments(Some(&agent)).await?;
-        let acked = hub.reconcile(&agent, &held, &active).await?;
-        store.agent_seen(&agent, Timestamp::now(), Some(&inventory)).await?;
-        Ok::<_, IngestError>(welcome(protocol, acked))
-    };
-    let welcome = match welcomed.await {
+    // What happens once or seldom is boxed: a connection takes memory for it only meanwhile.
+    let welcome = match Box::pin(meet(hub, &hello)).await {
         Ok(welcome) => welcome,
         Err(error) => return refused(ErrorCode::EventsUnavailable, chain(&error)),
     };
+    let token_hash = auth::hash(hello.token.0.expose_secret());
+    let Hello { agent, inventory, .. } = *hello;
+    let store = &hub.shared.store;
     let (frames, queue) = mpsc::channel(OUTGOING);
     if let Err(_) | Ok(Err(_)) = timeout(WRITE, outgoing.send(Outgoing::Frame(ServerFrame::Welcome(welcome)))).await {
         return End::Gone("it did not take its welcome".into());
@@ -211,11 +206,20 @@ where
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
     hub.unregister(&agent, &link);
-    if let Err(error) = store.agent_seen(&agent, link.heard(), None).await {
+    if let Err(error) = Box::pin(store.agent_seen(&agent, link.heard(), None)).await {
         tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");
     }
     tracing::info!(%agent, "agent disconnected");
     end
+}
+
+/// Finds out how far the server has what an agent holds, and keeps what the agent is.
+async fn meet(hub: &Hub, hello: &Hello) -> Result<Welcome, IngestError> {
+    let store = &hub.shared.store;
+    let active = store.active_deployments(Some(&hello.agent)).await?;
+    let acked = hub.reconcile(&hello.agent, &hello.held, &active).await?;
+    store.agent_seen(&hello.agent, Timestamp::now(), Some(&hello.inventory)).await?;
+    Ok(welcome(hello.protocol, acked))
 }
 
 async fn read<I, E>(
@@ -272,7 +276,8 @@ async fn take(
             Ok(None)
         }
         AgentFrame::Inventory(inventory) => {
-            if let Err(error) = hub.shared.store.agent_seen(agent, Timestamp::now(), Some(&inventory)).await {
+            let kept = Box::pin(hub.shared.store.agent_seen(agent, Timestamp::now(), Some(&inventory)));
+            if let Err(error) = kept.await {
                 tracing::warn!(%agent, error = chain(&error), "the agent's inventory could not be kept");
             }
             hub.set_inventory(agent, link.epoch, *inventory);
@@ -309,7 +314,7 @@ where
             }
             _ = pings.tick() => {
                 count = count.wrapping_add(1);
-                if count.is_multiple_of(PINGS_PER_CHECK) && !still_enrolled(hub, agent, token_hash).await {
+                if count.is_multiple_of(PINGS_PER_CHECK) && !Box::pin(still_enrolled(hub, agent, token_hash)).await {
                     return refused(ErrorCode::NotAllowed, "the agent's token was revoked");
                 }
                 timeout(WRITE, outgoing.send(Outgoing::Ping)).await

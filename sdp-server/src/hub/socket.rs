@@ -21,10 +21,11 @@ use super::{
 pub(crate) fn accept(hub: Hub, upgrade: WebSocketUpgrade) -> Response {
     let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
     // Buffers of the default size would cost every idle connection 128 KiB.
-    let upgrade = upgrade.read_buffer_size(4096).write_buffer_size(0);
+    let upgrade = upgrade.read_buffer_size(3072).write_buffer_size(0);
     upgrade.on_upgrade(async move |socket| {
         let tasks = hub.shared.tasks.clone();
-        tasks.track_future(run(hub, socket)).await;
+        // Boxed, or each future around it would have room for it once more.
+        tasks.track_future(Box::pin(run(hub, socket))).await;
     })
 }
 

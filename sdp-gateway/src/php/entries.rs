@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 
-use php_ast::visitor::{Visitor, walk_expr, walk_stmt};
-use php_ast::{ArrayElementKind, AssignOp, Expr, ExprKind, FunctionCallExpr, NameKind, Program, Span, Stmt, StmtKind};
+use php_ast::visitor::{
+    Visitor, walk_attribute, walk_class_member, walk_enum_member, walk_expr, walk_param, walk_stmt,
+};
+use php_ast::{
+    ArrayElementKind, AssignOp, Attribute, ClassMember, ClassMemberKind, EnumMember, EnumMemberKind, Expr, ExprKind,
+    FunctionCallExpr, NameKind, Param, Program, Span, Stmt, StmtKind,
+};
 
 use super::guards::{MAX_NESTING, line_of, lines_between};
 use super::literal::string_value;
-use super::{PhpError, Unreplaceable};
+use super::{PhpError, Unreplaceable, wrapper};
 
 /// Deepest tree that is walked. Chains such as `$a[0][0]…` nest without brackets that enclose one another.
 const MAX_TREE_DEPTH: usize = 4 * MAX_NESTING;
@@ -21,14 +26,19 @@ pub(super) struct Found {
     pub(super) upper: bool,
     /// From 1; filled in when all are found.
     pub(super) line: usize,
+    /// The value, without the wrapper that chooses it per request.
     pub(super) span: Range<usize>,
+    /// The wrapper with the value in it, if there is one.
+    pub(super) wrapper: Option<Range<usize>>,
+    /// It stands where PHP allows constant expressions only.
+    pub(super) constant: bool,
     pub(super) value: Option<Vec<u8>>,
     pub(super) refusal: Option<Unreplaceable>,
 }
 
 /// All places, in the file's order. `bytes` are the original bytes the tree's offsets count in.
 pub(super) fn find(bytes: &[u8], program: &Program<'_, '_>) -> Result<Vec<Found>, PhpError> {
-    let mut finder = Finder { bytes, depth: 0, found: Vec::new() };
+    let mut finder = Finder { bytes, depth: 0, constant: false, found: Vec::new() };
     if let ControlFlow::Break(offset) = finder.visit_program(program) {
         return Err(PhpError::TooDeep { line: line_of(bytes, offset), limit: MAX_NESTING });
     }
@@ -49,7 +59,7 @@ pub(super) fn find(bytes: &[u8], program: &Program<'_, '_>) -> Result<Vec<Found>
 
 /// Replacing a value that contains another entry would take that one away; replacing the inner would change both.
 fn refuse_entangled(found: &mut [Found]) {
-    // Sorted by start, so an enclosing value comes before what it encloses.
+    // Sorted by start, so an enclosing value comes before what it encloses. Wrappers hold no entry but their own.
     let mut outer: Option<usize> = None;
     for at in 0..found.len() {
         match outer {
@@ -65,6 +75,8 @@ fn refuse_entangled(found: &mut [Found]) {
 struct Finder<'a> {
     bytes: &'a [u8],
     depth: usize,
+    /// Inside a constant expression.
+    constant: bool,
     found: Vec<Found>,
 }
 
@@ -83,8 +95,28 @@ impl Finder<'_> {
         if is_array(value) {
             return;
         }
-        let span = value.span.start as usize..value.span.end as usize;
-        self.found.push(Found { service, upper, line: 0, value: string_value(value), span, refusal });
+        let range = |expr: &Expr<'_, '_>| expr.span.start as usize..expr.span.end as usize;
+        let inner = wrapper::inner(self.bytes, &service, value);
+        let wrapper = inner.map(|_| range(value));
+        let value = inner.unwrap_or(value);
+        self.found.push(Found {
+            service,
+            upper,
+            line: 0,
+            span: range(value),
+            wrapper,
+            constant: self.constant,
+            value: string_value(value),
+            refusal,
+        });
+    }
+
+    /// Walks what is a constant expression, or is not one inside of one.
+    fn within(&mut self, constant: bool, walk: impl FnOnce(&mut Self) -> ControlFlow<usize>) -> ControlFlow<usize> {
+        let outside = std::mem::replace(&mut self.constant, constant);
+        let flow = walk(self);
+        self.constant = outside;
+        flow
     }
 
     /// The service of a literal key with the exact spelling.
@@ -145,11 +177,19 @@ impl<'arena, 'src> Visitor<'arena, 'src> for Finder<'_> {
     fn visit_stmt(&mut self, stmt: &Stmt<'arena, 'src>) -> ControlFlow<usize> {
         match &stmt.kind {
             StmtKind::Const(items) => {
-                for item in items.iter() {
-                    if let Some(key) = item.name.as_str().and_then(|name| self.constant(name)) {
-                        self.add(key, &item.value, None);
-                    }
-                }
+                return self.descend(stmt.span, |finder| {
+                    finder.within(true, |finder| {
+                        for item in items.iter() {
+                            if let Some(key) = item.name.as_str().and_then(|name| finder.constant(name)) {
+                                finder.add(key, &item.value, None);
+                            }
+                        }
+                        walk_stmt(finder, stmt)
+                    })
+                });
+            }
+            StmtKind::StaticVar(_) => {
+                return self.descend(stmt.span, |finder| finder.within(true, |finder| walk_stmt(finder, stmt)));
             }
             // `foreach (… as ['x_url' => $x])` takes apart, it sets nothing.
             StmtKind::Foreach(each) if is_array(&each.value) => {
@@ -192,6 +232,24 @@ impl<'arena, 'src> Visitor<'arena, 'src> for Finder<'_> {
             _ => {}
         }
         self.descend(expr.span, |finder| walk_expr(finder, expr))
+    }
+
+    fn visit_param(&mut self, param: &Param<'arena, 'src>) -> ControlFlow<usize> {
+        self.within(true, |finder| walk_param(finder, param))
+    }
+
+    fn visit_attribute(&mut self, attribute: &Attribute<'arena, 'src>) -> ControlFlow<usize> {
+        self.within(true, |finder| walk_attribute(finder, attribute))
+    }
+
+    fn visit_class_member(&mut self, member: &ClassMember<'arena, 'src>) -> ControlFlow<usize> {
+        let constant = !matches!(member.kind, ClassMemberKind::Method(_));
+        self.within(constant, |finder| walk_class_member(finder, member))
+    }
+
+    fn visit_enum_member(&mut self, member: &EnumMember<'arena, 'src>) -> ControlFlow<usize> {
+        let constant = !matches!(member.kind, EnumMemberKind::Method(_));
+        self.within(constant, |finder| walk_enum_member(finder, member))
     }
 }
 

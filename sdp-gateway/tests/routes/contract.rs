@@ -1,7 +1,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use sdp_core::testing::ManualClock;
 use sdp_core::testing::conformance::routes::{GatewayFixture, suite};
 use sdp_core::{RouteChanges, RouteOrigin, RouteStore};
 use sdp_gateway::php::ConfigFile;
@@ -58,6 +60,22 @@ impl GatewayFixture for Fixture {
 
     async fn is_as_committed(&self) -> bool {
         fs::read(self.gateway.config()).unwrap() == self.gateway.committed()
+    }
+
+    async fn switch_fixed(&self, branch: &str, services: &[(&str, &str)], fixed: &str) {
+        let (constant, others): (Vec<_>, Vec<_>) = services.iter().copied().partition(|(service, _)| *service == fixed);
+        let text = self.style.write(&others);
+        let (open, rest) = text.split_once('\n').unwrap();
+        let constant = format!("const {}_URL = '{}';\n", fixed.to_uppercase(), constant[0].1);
+        self.gateway.switch_to(branch, format!("{open}\n{constant}{rest}"));
+    }
+
+    async fn route_per_request(&self, on: bool) {
+        self.gateway.per_request.store(on, Ordering::Relaxed);
+    }
+
+    fn clock(&self) -> ManualClock {
+        self.gateway.clock.clone()
     }
 }
 

@@ -5,5 +5,6 @@
 mod contract;
 mod crash;
 mod fixture;
+mod requests;
 mod server;
 mod trouble;

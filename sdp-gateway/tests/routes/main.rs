@@ -2,9 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests arrange files")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apache;
 mod contract;
+mod cost;
 mod crash;
 mod fixture;
+mod request_server;
 mod requests;
 mod server;
 mod trouble;

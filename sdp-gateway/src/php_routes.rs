@@ -15,7 +15,7 @@ use crate::change::Change;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::defaults;
 use crate::error::{io_error, lock_error, php_error, repo_error};
-use crate::files::{Files, Mode, in_force, read_all, read_consistent, rendered};
+use crate::files::{Files, Mode, Rendered, in_force, read_all, read_consistent, rendered};
 use crate::lint::lint;
 use crate::lock::Lock;
 use crate::overrides::{Overrides, Record};
@@ -191,8 +191,14 @@ impl Inner {
         let claims = in_force(record, committed, files, self.modes());
         let bytes = files.config.clone().ok_or_else(|| RouteError::NoGateway { path: site.config.clone() })?;
         let file = ConfigFile::parse(bytes).map_err(|error| php_error(&site.config, None, error))?;
-        let rendered = rendered(committed, &claims, self.mode())
-            .map_err(|error| php_error(&site.config, Some(committed), error))?;
+        let ours = match self.mode() {
+            Mode::Plain if claims.requests.is_empty() => None,
+            mode => {
+                let rendered = rendered(committed, &claims, mode);
+                Some(rendered.map_err(|error| php_error(&site.config, Some(committed), error))?)
+            }
+        };
+        let is_ours = |ours: &Rendered| (&ours.files.table, &ours.files.program) == (&files.table, &files.program);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sources = Sources {
             committed,
@@ -200,10 +206,10 @@ impl Inner {
             claims: &claims,
             seen: &seen,
             per_request: self.config.per_request,
-            table_is_ours: (&rendered.files.table, &rendered.files.program) == (&files.table, &files.program),
+            table_is_ours: ours.as_ref().is_some_and(is_ours),
         };
         let mut table = table(base.checkout.branch, &sources);
-        table.warnings.extend(rendered.requests_aside);
+        table.warnings.extend(ours.into_iter().flat_map(|ours| ours.requests_aside));
         Ok(table)
     }
 

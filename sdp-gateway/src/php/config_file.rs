@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::entries::{self, Found};
+use super::entries::{self, Found, Place};
 use super::guards::parseable;
 use super::literal::single_quoted;
 use super::parse::with_tree;
@@ -37,7 +37,7 @@ pub struct Entry {
     line: usize,
     span: Range<usize>,
     wrapper: Option<Range<usize>>,
-    constant: bool,
+    place: Place,
     literal: Option<String>,
     refusal: Option<Unreplaceable>,
 }
@@ -123,7 +123,7 @@ impl ConfigFile {
     /// Those of [`ConfigFile::entry`], and [`PhpError::ConstantExpression`].
     pub fn routable(&self, service: &str) -> Result<&Entry, PhpError> {
         let entry = self.entry(service)?;
-        if entry.constant {
+        if entry.place == Place::Constant {
             return Err(PhpError::ConstantExpression { service: service.to_owned(), line: entry.line });
         }
         Ok(entry)
@@ -160,12 +160,16 @@ impl ConfigFile {
             .iter()
             .map(|entry| {
                 let replaced = urls.contains_key(&entry.service);
-                let routable = !entry.constant && entry.refusal.is_none() && services.get(entry.service()) == Some(&1);
+                let once = services.get(entry.service()) == Some(&1);
+                let routable = entry.place != Place::Constant && entry.refusal.is_none() && once;
                 routable && !replaced && entry.wrapper.is_none()
             })
             .collect();
+        let mut is_read = false;
         for (entry, _) in self.entries.iter().zip(&to_wrap).filter(|(_, wrap)| **wrap) {
+            let table = Some(table).filter(|_| !is_read || entry.place == Place::Called);
             splices.push((entry.span(), wrapper::around(table, &entry.service, self.source(entry))));
+            is_read |= entry.place == Place::Always;
         }
         let wrapped = self.spliced(splices);
         self.check_wrapped(&wrapped, urls, &to_wrap)?;
@@ -254,7 +258,7 @@ fn entry(bytes: &[u8], found: Found) -> Entry {
         line: found.line,
         span: found.span,
         wrapper: found.wrapper,
-        constant: found.constant,
+        place: found.place,
         literal: value.and_then(|value| String::from_utf8(value).ok()),
         refusal: found.refusal,
     }

@@ -114,6 +114,22 @@ fn every_way_of_writing_an_entry_is_understood() {
         "<?php\n/* é */ $é = 'ü'; $config['shop_url'] = 'http://öld'; // ñ",
         "<?php $config['shop_url'] = 'http://old'; __halt_compiler(); <? (((( 'shop_url' =>",
         "<?php function urls() { return ['shop_url' => 'http://old']; } return urls();",
+        // Evaluated before or without what stands earlier.
+        "<?php $all = urls(); $config['mail_url'] = 'm'; function urls() { return ['shop_url' => 'http://old']; }",
+        "<?php $f = fn() => ['mail_url' => 'm']; $config['shop_url'] = 'http://old';",
+        "<?php if (getenv('NO_SUCH')) { $config['mail_url'] = 'm'; } $config['shop_url'] = 'http://old';",
+        "<?php getenv('NO_SUCH') and define('MAIL_URL', 'm'); $config['shop_url'] = 'http://old';",
+        "<?php goto end; $config['mail_url'] = 'm'; end: $config['shop_url'] = 'http://old';",
+        "<?php false ? $c['mail_url'] = 'm' : 0; $config['shop_url'] = 'http://old';",
+        "<?php foreach ([] as $x) { $config['mail_url'] = 'm'; } $config['shop_url'] = 'http://old';",
+        "<?php try { $c['mail_url'] = intdiv(1, 0); } catch (Error $e) { $c['shop_url'] = 'http://old'; unset($e); }",
+        "<?php $c['x'] = 1; $c['x'] ??= ['mail_url' => 'm']; $c['shop_url'] = 'http://old';",
+        "<?php switch (1) { case 2: $c['mail_url'] = 'm'; default: $c['shop_url'] = 'http://old'; }",
+        "<?php $x = null; $x?->f(['mail_url' => 'm']); $c['shop_url'] = 'http://old'; unset($x);",
+        "<?php $c['x'] = $c['x'] ?? ['mail_url' => 'm'] ?? 1; $c['shop_url'] = 'http://old';",
+        "<?php $c['m'] = ['mail_url' => 'm']; if (true) { $c['shop_url'] = 'http://old'; }",
+        "<?php $c['m'] = ['mail_url' => 'm', 'shop_url' => 'http://old'];",
+        "<?php namespace A { $c['mail_url'] = 'm'; } namespace B { $c['shop_url'] = 'http://old'; }",
     ] {
         overrides_shop(text.as_bytes());
     }
@@ -155,6 +171,22 @@ fn what_php_evaluates_before_it_knows_the_request_is_not_wrapped() {
         let wrapped = file.wrapped("/x.php", &BTreeMap::new()).expect("a wrapped file");
         assert!(judge::lints(&wrapped), "{}", String::from_utf8_lossy(&wrapped));
     }
+}
+
+#[test]
+fn one_wrapper_reads_the_table_where_it_is_certain_to_come_first() {
+    let readers = |text: &str| {
+        let file = ConfigFile::parse(text).expect("a file that parses");
+        let wrapped = file.wrapped("/x.php", &BTreeMap::new()).expect("a wrapped file");
+        String::from_utf8(wrapped).expect("text").matches("include").count()
+    };
+    let list: String = (0..50).map(|at| format!("$c['s{at}_url'] = 'http://s{at}';\n")).collect();
+    assert_eq!(readers(&format!("<?php\n{list}")), 1);
+    assert_eq!(readers("<?php return ['a' => ['a_url' => 'a', 'b_url' => 'b'], 'c_url' => 'c'];"), 1);
+    assert_eq!(readers("<?php define('A_URL', 'a'); define('B_URL', 'b'); if (X) { $c['c_url'] = 'c'; }"), 1);
+    assert_eq!(readers("<?php if (X) { $c['c_url'] = 'c'; } define('A_URL', 'a'); define('B_URL', 'b');"), 2);
+    assert_eq!(readers("<?php $c['a_url'] = 'a'; function f() { return ['b_url' => 'b', 'c_url' => 'c']; }"), 3);
+    assert_eq!(readers("<?php goto x; $c['a_url'] = 'a'; x: $c['b_url'] = 'b';"), 2);
 }
 
 #[test]

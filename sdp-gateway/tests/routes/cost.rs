@@ -49,7 +49,7 @@ async fn kind(name: &'static str, services: usize, per_request: bool, with_key: 
 }
 
 #[tokio::test]
-#[ignore = "a measurement of half a minute"]
+#[ignore = "a measurement of a minute or two"]
 async fn cost_of_a_request() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     for (opcache, ini) in [("on", ["opcache.enable=1"]), ("off", ["opcache.enable=0"])] {

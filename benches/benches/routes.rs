@@ -42,9 +42,9 @@ fn main() {
             for round in 0..ROUNDS {
                 let url = format!("http://127.0.0.1:{}", 9_000 + round);
                 let owner: sdp_core::SandboxName = "pay".parse().unwrap();
-                let over = Override { url: url.parse().unwrap(), kind: OverrideKind::Sandbox, owner: owner.clone() };
+                let over = Override::new(url.parse().unwrap(), OverrideKind::Sandbox, owner.clone());
                 let services = [("service0".parse().unwrap(), Some(over))].into();
-                let changes = RouteChanges { services, by: Some(owner), takeover: false };
+                let changes = RouteChanges { services, by: Some(owner), ..RouteChanges::default() };
                 let began = std::time::Instant::now();
                 routes.apply(&changes).await.unwrap();
                 ours.push(began.elapsed());

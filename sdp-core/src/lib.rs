@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod api;
+pub mod claims;
+pub mod clock;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
@@ -15,6 +17,7 @@ pub mod protocol;
 pub mod repos;
 pub mod routes;
 
+pub use clock::{Clock, SystemClock};
 pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};
 pub use events::{EventSink, SinkError};
 pub use model::{
@@ -22,15 +25,17 @@ pub use model::{
     credentials::Credentials,
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
     event::{Event, EventKind, LogStream},
+    explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
     ids::{DeploymentId, HostPort, InstanceKey},
     instance::{Instance, InstanceState, InstanceStats},
     names::{
-        AgentName, BranchName, CommitId, EnvName, EnvironmentName, InvalidName, RepoName, SandboxName, ServiceName,
-        TemplateName, UserName,
+        AgentName, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName, SandboxKey,
+        SandboxName, ServiceName, TemplateName, UserName,
     },
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{
-        Override, OverrideKind, Route, RouteChanges, RouteDefaults, RouteOrigin, RouteTable, RouteTarget, ServiceUrl,
+        Override, OverrideKind, RequestRoutes, Route, RouteChanges, RouteDefaults, RouteOrigin, RouteTable,
+        RouteTarget, ServiceUrl, TakenRoute,
     },
     sandbox::Sandbox,
 };

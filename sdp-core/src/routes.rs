@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::{
     model::{
-        names::{BranchName, SandboxName, ServiceName},
+        explain::{Explanation, RouteQuestion},
+        names::{BranchName, ClaimReason, SandboxKey, SandboxName, ServiceName},
         route::{RouteChanges, RouteDefaults, RouteTable},
     },
     problem::{ErrorCode, Problem, chain},
@@ -18,6 +20,10 @@ use crate::{
 /// - The gateway's file after [`apply`](Self::apply) is the branch's committed bytes with exactly
 ///   the overridden values changed; with no overrides left, it is the committed bytes.
 /// - A reader of the file, the gateway above all, sees the old table or the new one, never a part.
+/// - Where the gateway routes per request, a request that carries a sandbox's key sees that sandbox's routes, and every
+///   other request what it would see without that sandbox. The file then has each value that can be chosen per request
+///   wrapped, with its own source inside. Switched off again, the file is as above.
+/// - An override is its owner's claim: another sandbox is refused while it lasts, unless it takes the service over.
 /// - On any `Err` the file is as it was.
 /// - The overrides survive this process, and a fresh checkout of the gateway's repo.
 /// - Calls may run side by side, in several processes; changes are put into one order.
@@ -41,13 +47,25 @@ pub trait RouteStore: std::fmt::Debug + Send + Sync {
     /// which is what a fresh checkout needs; those of services that the branch lacks are kept and
     /// reported as warnings.
     ///
+    /// What the change took from other sandboxes is in the answer's `taken`.
+    ///
     /// Idempotent: the same changes again give the same file.
     ///
     /// # Errors
-    /// [`RouteError::UnknownService`], [`RouteError::Duplicate`] and [`RouteError::Claimed`] before
-    /// anything is written; [`RouteError::Io`]; [`RouteError::Reload`], with the previous file and
-    /// overrides put back.
+    /// [`RouteError::UnknownService`], [`RouteError::Duplicate`], [`RouteError::Claimed`],
+    /// [`RouteError::NotOwner`], [`RouteError::ForeignKey`], [`RouteError::PerRequestOff`] and
+    /// [`RouteError::NotRoutable`] before anything is written; [`RouteError::Io`]; [`RouteError::Reload`], with the
+    /// previous file and overrides put back.
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError>;
+
+    /// Why a request reaches what it reaches: the key it carries and whether that is known, the route this comes to,
+    /// and whether its target answers, where the store can ask it.
+    ///
+    /// # Errors
+    /// As [`table`](Self::table).
+    async fn explain(&self, question: &RouteQuestion) -> Result<Explanation, RouteError> {
+        Ok(Explanation::of(&self.table().await?, question))
+    }
 
     /// Has the gateway read its file again without dropping a request.
     ///
@@ -97,12 +115,47 @@ pub enum RouteError {
         lines: Vec<usize>,
     },
     /// Another sandbox owns the route.
-    #[error("the route of `{service}` belongs to sandbox `{holder}`; ask its owner, or take it over explicitly")]
+    #[error(
+        "the route of `{service}` belongs to sandbox `{holder}`{}{}; ask its owner, or take it over explicitly",
+        .expires_at.map(|end| format!(" until {end}")).unwrap_or_default(),
+        .reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
     Claimed {
         /// The service.
         service: ServiceName,
         /// The sandbox that owns it.
         holder: SandboxName,
+        /// Why it does.
+        reason: Option<ClaimReason>,
+        /// Until when, where that is known.
+        expires_at: Option<Timestamp>,
+    },
+    /// Somebody else's routes per request, or everything of another sandbox, would change.
+    #[error("what sandbox `{sandbox}` has is its own; ask in its name, or take it over explicitly")]
+    NotOwner {
+        /// The sandbox.
+        sandbox: SandboxName,
+    },
+    /// The key names another sandbox than the one it is for.
+    #[error("the key `{key}` is not one of sandbox `{sandbox}`; use the key that was made for it")]
+    ForeignKey {
+        /// The sandbox.
+        sandbox: SandboxName,
+        /// The key.
+        key: SandboxKey,
+    },
+    /// The gateway does not route per request.
+    #[error(
+        "this gateway does not route per request; set `per_request = true` under [gateway] in its agent's configuration"
+    )]
+    PerRequestOff,
+    /// The service is written in a way that cannot be chosen per request.
+    #[error("`{service}` cannot be routed per request: {reason}; or override it for every request")]
+    NotRoutable {
+        /// The service.
+        service: ServiceName,
+        /// What stands in the way, and the cure.
+        reason: String,
     },
     /// The file could not be read or written.
     #[error("failed to {action} {}", .path.display())]
@@ -133,7 +186,9 @@ impl RouteError {
             Self::NoGateway { .. } => ErrorCode::NotFound,
             Self::Invalid { .. } | Self::Duplicate { .. } => ErrorCode::GatewayConfigInvalid,
             Self::UnknownService { .. } => ErrorCode::UnknownService,
-            Self::Claimed { .. } => ErrorCode::RouteClaimed,
+            Self::Claimed { .. } | Self::NotOwner { .. } => ErrorCode::RouteClaimed,
+            Self::ForeignKey { .. } => ErrorCode::InvalidInput,
+            Self::PerRequestOff | Self::NotRoutable { .. } => ErrorCode::Conflict,
             Self::Io { .. } => ErrorCode::GatewayWriteFailed,
             Self::Reload { .. } => ErrorCode::GatewayReloadFailed,
         }
@@ -145,7 +200,11 @@ impl From<&RouteError> for Problem {
         let problem = Problem::new(error.code(), chain(error));
         match error {
             RouteError::Claimed { holder, .. } => problem.field("service").holder(holder.as_str()),
-            RouteError::UnknownService { .. } | RouteError::Duplicate { .. } => problem.field("service"),
+            RouteError::NotOwner { sandbox } => problem.holder(sandbox.as_str()),
+            RouteError::ForeignKey { .. } => problem.field("key"),
+            RouteError::UnknownService { .. } | RouteError::Duplicate { .. } | RouteError::NotRoutable { .. } => {
+                problem.field("service")
+            }
             _ => problem,
         }
     }

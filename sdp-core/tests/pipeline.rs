@@ -206,11 +206,8 @@ async fn what_can_be_known_before_is_refused_before_anything_is_touched() {
 #[tokio::test]
 async fn deploying_the_gateway_keeps_the_active_overrides() {
     let bench = bench();
-    let over = Override {
-        url: "http://127.0.0.1:9".parse().unwrap(),
-        kind: OverrideKind::Sandbox,
-        owner: "pay".parse().unwrap(),
-    };
+    let url = "http://127.0.0.1:9".parse().unwrap();
+    let over = Override::new(url, OverrideKind::Sandbox, "pay".parse().unwrap());
     let services = [("eredar".parse().unwrap(), Some(over))].into();
     bench.routes.apply(&RouteChanges { services, ..Default::default() }).await.unwrap();
     bench.routes.switch("main", [("eredar", "http://new-default.example")]);

@@ -47,6 +47,11 @@ pub struct GatewayConfig {
     /// How the gateway is made to read its file again.
     #[serde(default)]
     pub reload: ReloadConfig,
+    /// Whether a request that carries a sandbox's key sees that sandbox's services, while all others see what is set
+    /// for everybody. The configuration must be read in every request, as Apache's mod_php and PHP-FPM do; PHP 7.0 or
+    /// newer. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_request: bool,
     /// A program and its arguments that judge PHP on standard input and exit with 0 if it is sound, for example
     /// `["php", "-l"]` or `["docker", "exec", "-i", "sdp-erangel-ocean", "php", "-l"]`. Run before a change is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +134,7 @@ impl GatewayConfig {
             url: None,
             host: default_host(),
             reload: ReloadConfig::default(),
+            per_request: false,
             lint: None,
             lock_timeout: default_lock_timeout(),
             settle_timeout: default_settle_timeout(),

@@ -65,7 +65,10 @@ pub(crate) fn php_error(path: &Path, file: Option<&ConfigFile>, error: PhpError)
             line: *line,
             reason: format!("`{service}_url` cannot be replaced: {why}"),
         },
-        PhpError::ShortTag { line } | PhpError::TooDeep { line, .. } | PhpError::HeredocLabel { line } => {
+        PhpError::ConstantExpression { line, .. }
+        | PhpError::ShortTag { line }
+        | PhpError::TooDeep { line, .. }
+        | PhpError::HeredocLabel { line } => {
             RouteError::Invalid { path: path_buf(), line: *line, reason: error.to_string() }
         }
         PhpError::TooLarge { .. } | PhpError::ParserFailed | PhpError::ReadBack { .. } => {

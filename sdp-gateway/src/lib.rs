@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod atomic;
+mod change;
 mod config;
 mod defaults;
 mod error;
+mod files;
 mod lint;
 mod lock;
 mod overrides;
@@ -12,6 +14,7 @@ mod php_routes;
 mod plan;
 mod probe;
 pub mod reload;
+mod request_table;
 mod site;
 mod table;
 

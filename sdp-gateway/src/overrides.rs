@@ -1,12 +1,13 @@
-//! What SDP wrote in place of the branch's defaults, in `.sdp/overrides.json`.
+//! What SDP adds to the branch's defaults, in `.sdp/overrides.json`.
 //!
-//! The record and the gateway's file are two files, and a crash can come between them. So a change is announced first:
+//! The record and the gateway's files are several files, and a crash can come between them. So a change is announced
+//! first:
 //!
 //! 1. the record gets the new overrides as `pending`, beside those in force;
-//! 2. the gateway's file is replaced, the gateway reloaded and asked;
+//! 2. the gateway's files are replaced, the gateway reloaded and asked;
 //! 3. the record gets the new overrides as those in force.
 //!
-//! Whoever finds a `pending` looks at the gateway's file: if it is exactly what the pending overrides make of the
+//! Whoever finds a `pending` looks at the gateway's files: if they are exactly what the pending overrides make of the
 //! committed one, step 2 happened and they are in force; otherwise it did not, and the earlier ones are.
 
 use std::collections::BTreeMap;
@@ -14,8 +15,9 @@ use std::io;
 use std::path::Path;
 
 use sdp_core::RouteError;
-use sdp_core::model::names::ServiceName;
-use sdp_core::model::route::Override;
+use sdp_core::claims::Claims;
+use sdp_core::model::names::{SandboxName, ServiceName};
+use sdp_core::model::route::{Override, RequestRoutes};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
@@ -28,13 +30,42 @@ pub(crate) type Overrides = BTreeMap<ServiceName, Override>;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// Those in force, unless `pending` is.
-    pub(crate) overrides: Overrides,
+    overrides: Overrides,
+    /// The routes per request in force, unless `pending` is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    requests: BTreeMap<SandboxName, RequestRoutes>,
     /// Those announced and not yet confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pending: Option<Overrides>,
+    pending: Option<Overrides>,
+    /// The routes per request announced with `pending`; absent, they do not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending_requests: Option<BTreeMap<SandboxName, RequestRoutes>>,
 }
 
 impl Record {
+    /// `claims` are in force.
+    pub(crate) fn of(claims: &Claims) -> Self {
+        let Claims { overrides, requests } = claims.clone();
+        Self { overrides, requests, ..Self::default() }
+    }
+
+    /// `before` are in force, and about to be replaced by `after`.
+    pub(crate) fn announcing(before: &Claims, after: &Claims) -> Self {
+        let Claims { overrides, requests } = after.clone();
+        Self { pending: Some(overrides), pending_requests: Some(requests), ..Self::of(before) }
+    }
+
+    /// Those in force before the announced change.
+    pub(crate) fn settled(&self) -> Claims {
+        Claims { overrides: self.overrides.clone(), requests: self.requests.clone() }
+    }
+
+    /// Those after the announced change.
+    pub(crate) fn pending(&self) -> Option<Claims> {
+        let requests = self.pending_requests.as_ref().unwrap_or(&self.requests).clone();
+        Some(Claims { overrides: self.pending.clone()?, requests })
+    }
+
     /// The record in `bytes`, which were read from `path`; empty when there were none.
     pub(crate) fn from_bytes(path: &Path, bytes: Option<&[u8]>) -> Result<Self, RouteError> {
         let Some(bytes) = bytes else { return Ok(Self::default()) };
@@ -50,5 +81,18 @@ impl Record {
             serde_json::to_vec_pretty(self).map_err(|error| io_error("write", path, io::Error::other(error)))?;
         bytes.push(b'\n');
         atomic::write(path, &bytes).map_err(|error| io_error("write", path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_before_routes_per_request_are_understood() {
+        let old = br#"{"overrides": {"shop": {"url": "http://h", "kind": "sandbox", "owner": "pay"}}, "pending": {}}"#;
+        let record = Record::from_bytes(Path::new("overrides.json"), Some(old)).unwrap();
+        assert_eq!(record.settled().overrides.len(), 1);
+        assert_eq!(record.pending(), Some(Claims::default()));
     }
 }

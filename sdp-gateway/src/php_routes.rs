@@ -1,34 +1,36 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use sdp_core::claims::Claims;
 use sdp_core::model::names::{BranchName, ServiceName};
 use sdp_core::model::repo::Checkout;
 use sdp_core::model::route::{RouteChanges, RouteDefaults, RouteTable};
-use sdp_core::{RepoSource, RouteError, RouteStore};
+use sdp_core::{Clock, Explanation, RepoSource, RouteError, RouteQuestion, RouteStore, ServedBy, SystemClock};
 use url::Url;
 
 use crate::atomic;
+use crate::change::Change;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::defaults;
 use crate::error::{io_error, lock_error, php_error, repo_error};
+use crate::files::{Files, Mode, Rendered, in_force, read_all, read_consistent, rendered};
 use crate::lint::lint;
 use crate::lock::Lock;
 use crate::overrides::{Overrides, Record};
 use crate::php::ConfigFile;
-use crate::plan::{Plan, in_force, plan, rendered};
+use crate::plan::plan;
 use crate::probe::{Expected, Probe, Question, Verdict};
 use crate::reload::{Reload, Reloaded};
-use crate::site::Site;
-use crate::table::{Seen, table};
+use crate::site::{Site, program_from};
+use crate::table::{Seen, Sources, table};
 
 /// A [`RouteStore`] on the PHP configuration of a gateway's checkout. Cheap to clone; clones are the same store.
 ///
 /// What SDP records lies beside the checkout's own files, in `.sdp/`: `overrides.json` (what it wrote and for whom),
-/// `ocp-defaults.json` (the branches' own values), `lock`, and `drifted-<time>.php` (a copy of a file that somebody
-/// had edited, made before it was replaced).
+/// `ocp-defaults.json` (the branches' own values), `lock`, `drifted-<time>.php` (a copy of a file that somebody had
+/// edited, made before it was replaced), and for routing per request `request.php` and its table `routes.php`.
 #[derive(Debug, Clone)]
 pub struct PhpRoutes {
     inner: Arc<Inner>,
@@ -40,6 +42,9 @@ struct Inner {
     repos: Arc<dyn RepoSource>,
     reload: Arc<dyn Reload>,
     probe: Probe,
+    clock: Arc<dyn Clock>,
+    /// Where the program that chooses routes per request is, from the configuration.
+    program: String,
     /// What the gateway was last seen to use.
     seen: Mutex<Seen>,
 }
@@ -48,12 +53,6 @@ struct Inner {
 struct Base {
     checkout: Checkout,
     committed: ConfigFile,
-}
-
-/// The two files at one moment.
-struct Files {
-    record: Record,
-    config: Option<Vec<u8>>,
 }
 
 impl PhpRoutes {
@@ -67,9 +66,23 @@ impl PhpRoutes {
         repos: Arc<dyn RepoSource>,
         reload: Arc<dyn Reload>,
     ) -> Result<Self, ConfigError> {
+        Self::with_clock(config, repos, reload, Arc::new(SystemClock))
+    }
+
+    /// As [`PhpRoutes::new`], with another clock to tell when claims expire.
+    ///
+    /// # Errors
+    /// As [`PhpRoutes::new`].
+    pub fn with_clock(
+        config: GatewayConfig,
+        repos: Arc<dyn RepoSource>,
+        reload: Arc<dyn Reload>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
         let probe = Probe::new()?;
-        Ok(Self { inner: Arc::new(Inner { config, repos, reload, probe, seen: Mutex::default() }) })
+        let program = program_from(&config.config);
+        Ok(Self { inner: Arc::new(Inner { config, repos, reload, probe, clock, program, seen: Mutex::default() }) })
     }
 
     /// Runs `work` to its end even when the caller gives up: half a change is nobody's wish.
@@ -99,6 +112,19 @@ impl RouteStore for PhpRoutes {
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError> {
         let changes = changes.clone();
         self.whole(|inner| async move { inner.apply(&changes).await }).await
+    }
+
+    async fn explain(&self, question: &RouteQuestion) -> Result<Explanation, RouteError> {
+        let mut explanation = Explanation::of(&self.inner.table().await?, question);
+        let target = explanation.target.as_deref().filter(|_| !explanation.expression);
+        let target =
+            target.and_then(|target| Url::parse(target).ok()).filter(|url| matches!(url.scheme(), "http" | "https"));
+        match target {
+            Some(url) => explanation.answer = Some(self.inner.probe.target(&url).await),
+            None if explanation.served_by == ServedBy::Nothing => {}
+            None => explanation.because.push("only the gateway can tell the URL, so it was not asked".into()),
+        }
+        Ok(explanation)
     }
 
     async fn reload(&self) -> Result<(), RouteError> {
@@ -145,16 +171,46 @@ impl Inner {
     async fn table(&self) -> Result<RouteTable, RouteError> {
         let site = self.site().await?;
         let base = self.base(&site).await?;
-        let files = consistent_files(&site)?;
-        self.table_of(&site, base, files)
+        let (record, files) = read_consistent(&site)?;
+        self.table_of(&site, base, &record, &files)
     }
 
-    fn table_of(&self, site: &Site, base: Base, files: Files) -> Result<RouteTable, RouteError> {
-        let overrides = in_force(files.record, &base.committed, files.config.as_deref());
-        let bytes = files.config.ok_or_else(|| RouteError::NoGateway { path: site.config.clone() })?;
+    /// How the routes are to be written.
+    fn mode(&self) -> Mode<'_> {
+        if self.config.per_request { Mode::PerRequest(&self.program) } else { Mode::Plain }
+    }
+
+    /// How they may have been written, likely first.
+    fn modes(&self) -> [Mode<'_>; 2] {
+        let modes = [Mode::PerRequest(&self.program), Mode::Plain];
+        if self.config.per_request { modes } else { [modes[1], modes[0]] }
+    }
+
+    fn table_of(&self, site: &Site, base: Base, record: &Record, files: &Files) -> Result<RouteTable, RouteError> {
+        let committed = &base.committed;
+        let claims = in_force(record, committed, files, self.modes());
+        let bytes = files.config.clone().ok_or_else(|| RouteError::NoGateway { path: site.config.clone() })?;
         let file = ConfigFile::parse(bytes).map_err(|error| php_error(&site.config, None, error))?;
+        let ours = match self.mode() {
+            Mode::Plain if claims.requests.is_empty() => None,
+            mode => {
+                let rendered = rendered(committed, &claims, mode);
+                Some(rendered.map_err(|error| php_error(&site.config, Some(committed), error))?)
+            }
+        };
+        let is_ours = |ours: &Rendered| (&ours.files.table, &ours.files.program) == (&files.table, &files.program);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(table(base.checkout.branch, &base.committed, &file, &overrides, &seen))
+        let sources = Sources {
+            committed,
+            file: &file,
+            claims: &claims,
+            seen: &seen,
+            per_request: self.config.per_request,
+            table_is_ours: ours.as_ref().is_some_and(is_ours),
+        };
+        let mut table = table(base.checkout.branch, &sources);
+        table.warnings.extend(ours.into_iter().flat_map(|ours| ours.requests_aside));
+        Ok(table)
     }
 
     async fn snapshot(&self, branch: &BranchName) -> Result<RouteDefaults, RouteError> {
@@ -171,17 +227,21 @@ impl Inner {
         let _lock = self.lock(&site).await?;
         site.sweep()?;
         let base = self.base(&site).await?;
-        let files = read_files(&site)?;
-        let before = in_force(files.record, &base.committed, files.config.as_deref());
-        let plan = plan(&site.config, &base.committed, &before, changes)?;
-        if let Some(command) = self.config.lint.as_deref().filter(|_| plan.overriding) {
-            lint(command, &site.config, &plan.bytes).await?;
+        let (record, files) = read_all(&site)?;
+        let committed = &base.committed;
+        let before = in_force(&record, committed, &files, self.modes());
+        let now = self.clock.now();
+        let plan = plan(&site.config, committed, &before, changes, self.mode(), now)?;
+        let drifted = files.config.as_deref().is_some_and(|config| config != committed.bytes())
+            && !self.wrote_config(committed, &before, &record, &files);
+        let change = Arc::new(Change::new(site.clone(), before, files, plan, drifted, now));
+        if let Some(command) = self.config.lint.as_deref() {
+            for (path, bytes) in change.new_php().into_iter().filter(|(_, bytes)| bytes != committed.bytes()) {
+                lint(command, &path, &bytes).await?;
+            }
         }
         atomic::check(&site.config).map_err(|error| io_error("write", &site.config, error))?;
 
-        let named = changes.services.keys().cloned().collect();
-        let copy = site.own.join(format!("drifted-{}.php", Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ")));
-        let change = Arc::new(Change { site: site.clone(), before, config: files.config, plan, copy, named });
         let mut warnings = match self.make(&change, &base.committed).await {
             Ok(warnings) => warnings,
             Err(error) => {
@@ -195,19 +255,30 @@ impl Inner {
                 return Err(error);
             }
         };
-        let mut table = self.table_of(&site, base, read_files(&site)?)?;
+        let (record, files) = read_all(&site)?;
+        let mut table = self.table_of(&site, base, &record, &files)?;
         warnings.extend(change.plan.warnings.iter().cloned());
         warnings.append(&mut table.warnings);
         table.warnings = warnings;
+        table.taken = change.plan.taken.clone();
         Ok(table)
+    }
+
+    /// Whether the configuration is one that SDP wrote, whatever became of the files beside it: before the last
+    /// change, or in the middle of one that was cut off.
+    fn wrote_config(&self, committed: &ConfigFile, before: &Claims, record: &Record, files: &Files) -> bool {
+        let wrote = |claims: &Claims| {
+            let config = |mode| rendered(committed, claims, mode).ok().and_then(|rendered| rendered.files.config);
+            self.modes().into_iter().any(|mode| config(mode) == files.config)
+        };
+        wrote(before) || record.pending().is_some_and(|pending| wrote(&pending))
     }
 
     /// Writes the change and sees the gateway take it over.
     async fn make(&self, change: &Arc<Change>, committed: &ConfigFile) -> Result<Vec<String>, RouteError> {
         let mut warnings = Vec::new();
         let write = Arc::clone(change);
-        let drifted = change.drifted(committed);
-        warnings.extend(blocking(move || write.write(drifted)).await?);
+        warnings.extend(blocking(move || write.write()).await?);
         warnings.extend(self.take_over(change, committed).await?);
         let confirm = Arc::clone(change);
         blocking(move || confirm.confirm()).await?;
@@ -244,8 +315,9 @@ impl Inner {
             base: &base,
             site: &change.site,
             config: &self.config.config,
-            expected: &expected(committed, &change.before, &change.plan.overrides),
-            named: &change.named,
+            expected: &expected(committed, &change.before.overrides, &change.plan.claims.overrides),
+            table: change.plan.version.as_deref(),
+            named: &change.plan.services,
             services: &services,
         };
         let settle = self.config.settle_timeout;
@@ -258,10 +330,17 @@ impl Inner {
                 tracing::warn!(%reason, "what the gateway uses is unknown");
                 Ok(Some(format!("the file is written, but what the gateway uses is unknown: {reason}")))
             }
+            Verdict::OtherTable => {
+                let reason = format!(
+                    "{settle:?} after its reload it still routes requests by another `.sdp/routes.php` (it serves another \
+                     checkout, or PHP's OPcache never looks again)"
+                );
+                Err(RouteError::Reload { reason, source: None })
+            }
             Verdict::Differs { uses, seen } => {
                 let told: Vec<_> = uses.iter().map(|(service, uses)| format!("{uses} for `{service}`")).collect();
                 let told = told.join(", ");
-                if uses.keys().any(|service| change.named.contains(service)) {
+                if uses.keys().any(|service| change.plan.services.contains(service)) {
                     let reason = format!(
                         "{settle:?} after its reload it still uses {told} (something else sets that too, or PHP's \
                          OPcache never looks again)"
@@ -277,73 +356,6 @@ impl Inner {
 
     fn set_seen(&self, seen: Seen) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-    }
-}
-
-/// A change under way and the way back.
-struct Change {
-    site: Site,
-    /// The overrides in force before.
-    before: Overrides,
-    /// The gateway's file before; none when there was none.
-    config: Option<Vec<u8>>,
-    plan: Plan,
-    /// Where a copy of the file goes if somebody edited it.
-    copy: PathBuf,
-    /// The services that the change is about.
-    named: BTreeSet<ServiceName>,
-}
-
-impl Change {
-    /// Whether somebody edited the gateway's file: it is neither what SDP wrote nor a fresh checkout.
-    fn drifted(&self, committed: &ConfigFile) -> bool {
-        self.config.as_deref().is_some_and(|config| {
-            config != committed.bytes()
-                && !rendered(committed, &self.before).is_ok_and(|rendered| rendered.bytes == config)
-        })
-    }
-
-    /// Announces the change and replaces the gateway's file. A copy of a `drifted` one is kept, which the answer tells.
-    fn write(&self, drifted: bool) -> Result<Option<String>, RouteError> {
-        let record = Record { overrides: self.before.clone(), pending: Some(self.plan.overrides.clone()) };
-        record.write(&self.site.overrides())?;
-        let mut warning = None;
-        if let Some(config) = self.config.as_deref().filter(|_| drifted) {
-            let copy = &self.copy;
-            atomic::write_like(&self.site.config, copy, config).map_err(|error| io_error("write", copy, error))?;
-            tracing::warn!(copy = %copy.display(), "replacing a gateway's file that was edited by hand");
-            warning = Some(format!("the file had been edited by hand; that version is kept in {}", copy.display()));
-        }
-        atomic::write(&self.site.config, &self.plan.bytes)
-            .map_err(|error| io_error("write", &self.site.config, error))?;
-        Ok(warning)
-    }
-
-    /// Records that the change is in force.
-    fn confirm(&self) -> Result<(), RouteError> {
-        Record { overrides: self.plan.overrides.clone(), pending: None }.write(&self.site.overrides())
-    }
-
-    /// Puts both files back. Answers whether the gateway's file had been replaced.
-    fn undo(&self) -> bool {
-        let config = &self.site.config;
-        let replaced = atomic::read(config).map(|now| now != self.config).unwrap_or(true);
-        if replaced {
-            let back = match &self.config {
-                Some(bytes) => atomic::write(config, bytes),
-                None => atomic::remove(config),
-            };
-            back.unwrap_or_else(|error| {
-                tracing::error!(path = %config.display(), %error, "failed to put a gateway's previous file back");
-            });
-        }
-        // The edited file itself is in its place again.
-        let _ = atomic::remove(&self.copy);
-        let record = Record { overrides: self.before.clone(), pending: None };
-        record.write(&self.site.overrides()).unwrap_or_else(|error| {
-            tracing::error!(%error, "failed to put the previous overrides back; the next change will");
-        });
-        replaced
     }
 }
 
@@ -371,27 +383,4 @@ fn expected(committed: &ConfigFile, before: &Overrides, after: &Overrides) -> BT
     let cleared =
         cleared.map(|(service, target)| (service.clone(), Expected::AnythingBut(target.url.as_str().to_owned())));
     set.chain(cleared).collect()
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, RouteError> {
-    atomic::read(path).map_err(|error| io_error("read", path, error))
-}
-
-fn read_files(site: &Site) -> Result<Files, RouteError> {
-    let record = read(&site.overrides())?;
-    let record = Record::from_bytes(&site.overrides(), record.as_deref())?;
-    Ok(Files { record, config: read(&site.config)? })
-}
-
-/// Both files as they were together at one moment, without the lock: the record changes before and after every change
-/// of the gateway's file, so while it stays the same, so does the file.
-fn consistent_files(site: &Site) -> Result<Files, RouteError> {
-    loop {
-        let before = read(&site.overrides())?;
-        let config = read(&site.config)?;
-        if before == read(&site.overrides())? {
-            let record = Record::from_bytes(&site.overrides(), before.as_deref())?;
-            return Ok(Files { record, config });
-        }
-    }
 }

@@ -24,14 +24,25 @@ function sdp_urls($values, &$urls, $depth)
     }
 }
 
+// What chooses routes per request is compiled anew: OPcache may never look at a file again.
+$sdp_table = __DIR__ . '/routes.php';
+if (function_exists('opcache_invalidate')) {
+    @opcache_invalidate($sdp_table, true);
+    @opcache_invalidate(__DIR__ . '/request.php', true);
+}
+
 ob_start();
 $sdp_values = sdp_include(dirname(__DIR__) . '/' . SDP_CONFIG);
 $sdp_constants = get_defined_constants(true);
+unset($sdp_constants['user']['SDP_ROUTES'], $sdp_constants['user']['SDP_HEADERS']);
+$sdp_table = is_file($sdp_table) ? include $sdp_table : array();
 while (ob_get_level() > 0) {
     ob_end_clean();
 }
 $sdp_answer = array('keys' => array(), 'constants' => array());
 sdp_urls($sdp_values, $sdp_answer['keys'], 0);
 sdp_urls(isset($sdp_constants['user']) ? $sdp_constants['user'] : array(), $sdp_answer['constants'], 0);
+$sdp_answer = array_map(function ($part) { return (object) $part; }, $sdp_answer);
+$sdp_answer['table'] = isset($sdp_table['version']) ? $sdp_table['version'] : null;
 header('Content-Type: application/json');
-echo json_encode(array_map(function ($part) { return (object) $part; }, $sdp_answer), JSON_PARTIAL_OUTPUT_ON_ERROR);
+echo json_encode($sdp_answer, JSON_PARTIAL_OUTPUT_ON_ERROR);

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
-use sdp_core::RouteError;
 use sdp_core::model::names::ServiceName;
+use sdp_core::{RouteError, TargetAnswer};
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::atomic;
@@ -25,6 +26,9 @@ use crate::table::Seen;
 
 /// The longest one answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// The longest a target may take when it is asked whether it is there.
+const TARGET_ANSWER: Duration = Duration::from_secs(2);
 
 /// How long a gateway that gives no proper answer is asked again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -51,6 +55,8 @@ pub(crate) enum Verdict {
     Unknown(String),
     /// It uses something else for these services.
     Differs { uses: BTreeMap<ServiceName, String>, seen: Seen },
+    /// It chooses routes per request by another table than the one that was written.
+    OtherTable,
 }
 
 /// Asks one gateway.
@@ -69,6 +75,8 @@ pub(crate) struct Question<'a> {
     pub(crate) config: &'a Path,
     /// What should be so.
     pub(crate) expected: &'a BTreeMap<ServiceName, Expected>,
+    /// The version of the table of routes per request, if there should be one.
+    pub(crate) table: Option<&'a str>,
     /// The services that the change is about, and which are worth the whole wait.
     pub(crate) named: &'a BTreeSet<ServiceName>,
     /// The services to tell about.
@@ -79,6 +87,8 @@ pub(crate) struct Question<'a> {
 struct Answer {
     keys: BTreeMap<String, Vec<String>>,
     constants: BTreeMap<String, Vec<String>>,
+    /// The version of the table of routes per request.
+    table: Option<String>,
 }
 
 impl Answer {
@@ -131,7 +141,7 @@ impl Probe {
 
     /// Asks until the gateway is as expected, at most for `settle`.
     pub(crate) async fn verify(&self, question: &Question<'_>, settle: Duration) -> Result<Verdict, RouteError> {
-        let Question { site, config, expected, named, services, .. } = *question;
+        let Question { site, config, expected, table, named, services, .. } = *question;
         let file = ProbeFile::lay(site, config)?;
         let mut url = question.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -143,6 +153,13 @@ impl Probe {
                 Ok(answer) => {
                     let uses = answer.differences(expected);
                     let seen = || answer.seen(expected, services);
+                    if table.is_some() && answer.table.as_deref() != table {
+                        if start.elapsed() >= settle {
+                            return Ok(Verdict::OtherTable);
+                        }
+                        sleep(PAUSE).await;
+                        continue;
+                    }
                     if uses.is_empty() {
                         return Ok(Verdict::Taken(seen()));
                     }
@@ -156,6 +173,33 @@ impl Probe {
                 Err(_) => {}
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether the service at `url` answers, asked once and without redirects.
+    pub(crate) async fn target(&self, url: &Url) -> TargetAnswer {
+        let silent = |error: &dyn std::error::Error| {
+            let mut deepest = error;
+            while let Some(source) = deepest.source() {
+                deepest = source;
+            }
+            TargetAnswer::Silent(deepest.to_string())
+        };
+        if url.scheme() == "http" {
+            return match self.client.head(url.clone()).timeout(TARGET_ANSWER).send().await {
+                Ok(response) => TargetAnswer::Status(response.status().as_u16()),
+                Err(error) if error.is_timeout() => TargetAnswer::Silent(format!("no answer within {TARGET_ANSWER:?}")),
+                Err(error) => silent(&error),
+            };
+        }
+        // Whether the gateway trusts its certificate is the gateway's to know.
+        let address = url.host_str().zip(url.port_or_known_default());
+        let Some((host, port)) = address else { return TargetAnswer::Silent("it names no host".into()) };
+        let host = host.trim_matches(['[', ']']);
+        match timeout(TARGET_ANSWER, TcpStream::connect((host, port))).await {
+            Ok(Ok(_)) => TargetAnswer::Connected,
+            Ok(Err(error)) => silent(&error),
+            Err(_) => TargetAnswer::Silent(format!("no connection within {TARGET_ANSWER:?}")),
         }
     }
 

@@ -12,6 +12,16 @@ use crate::error::io_error;
 /// Start of the names of probe files in `.sdp/`.
 pub(crate) const PROBE: &str = "probe-";
 
+/// The name of the program that chooses a request's routes, in `.sdp/`.
+const REQUEST_PROGRAM: &str = "request.php";
+
+/// Where the program that chooses a request's routes is, from the directory of the configuration at the relative path
+/// `config`: `/../../.sdp/request.php`.
+pub(crate) fn program_from(config: &Path) -> String {
+    let up = "/..".repeat(config.components().count().saturating_sub(1));
+    format!("{up}/.sdp/{REQUEST_PROGRAM}")
+}
+
 /// The files of one checkout. Everything SDP keeps beside the gateway's own files is in `.sdp/`, which survives a
 /// switch of the branch.
 #[derive(Debug, Clone)]
@@ -66,6 +76,16 @@ impl Site {
         self.own.join("overrides.json")
     }
 
+    /// The table of routes per request.
+    pub(crate) fn request_table(&self) -> PathBuf {
+        self.own.join("routes.php")
+    }
+
+    /// The program that chooses from it.
+    pub(crate) fn request_program(&self) -> PathBuf {
+        self.own.join(REQUEST_PROGRAM)
+    }
+
     pub(crate) fn defaults(&self) -> PathBuf {
         self.own.join("ocp-defaults.json")
     }
@@ -75,5 +95,16 @@ impl Site {
         atomic::sweep(&self.own, Some(PROBE)).map_err(|error| io_error("clean", &self.own, error))?;
         let dir = self.config.parent().unwrap_or(&self.config);
         atomic::sweep(dir, None).map_err(|error| io_error("clean", dir, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_from_any_depth() {
+        assert_eq!(program_from(Path::new("config.php")), "/.sdp/request.php");
+        assert_eq!(program_from(Path::new("application/config/config.php")), "/../../.sdp/request.php");
     }
 }

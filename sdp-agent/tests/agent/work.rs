@@ -172,11 +172,8 @@ async fn routes_are_read_and_changed_and_the_gateways_branch_is_told() {
     assert_eq!(gateway.branch.unwrap().as_str(), "main");
     connection.until_state(deployment, DeploymentState::Running).await;
 
-    let over = Override {
-        url: "http://127.0.0.1:9001".parse().unwrap(),
-        kind: OverrideKind::Sandbox,
-        owner: "pay".parse().unwrap(),
-    };
+    let url = "http://127.0.0.1:9001".parse().unwrap();
+    let over = Override::new(url, OverrideKind::Sandbox, "pay".parse().unwrap());
     let changes = RouteChanges { services: [("eredar".parse().unwrap(), Some(over))].into(), ..Default::default() };
     let Ok(ReplyBody::Routes { table }) = connection.call(RequestBody::ApplyRoutes { changes }).await else { panic!() };
     assert_eq!(table.routes[0].value, "http://127.0.0.1:9001");

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod credentials;
 pub mod deployment;
 pub mod event;
+pub mod explain;
 pub mod ids;
 pub mod instance;
 pub mod names;

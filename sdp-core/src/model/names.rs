@@ -126,6 +126,17 @@ name_type! {
     UserName, "user name", user
 }
 name_type! {
+    /// Why a sandbox holds a route, in its owner's words: any text without control characters and without spaces
+    /// around it, at most 200 characters.
+    ClaimReason, "claim reason", claim_reason
+}
+name_type! {
+    /// What a request carries to be served by a sandbox: the sandbox's name, a hyphen and 8 to 16 lower-case letters
+    /// and digits that nobody guesses by chance: `checkout-7f3k9q2m`. It selects routes and grants nothing, so it is
+    /// no secret. [`SandboxKey::generate`] makes one.
+    SandboxKey, "sandbox key", |text| sandbox_key(text).map(drop)
+}
+name_type! {
     /// A full git commit id: 40 or 64 lower-case hexadecimal digits.
     CommitId, "commit id", commit
 }
@@ -141,6 +152,52 @@ impl ServiceName {
     /// The key under which the gateway's configuration holds the service's URL: `<service>_url`.
     pub fn config_key(&self) -> String {
         format!("{}_url", self.0)
+    }
+}
+
+impl SandboxKey {
+    /// The characters of a key's random end: 32 that are hard to mistake for one another.
+    const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+
+    /// How many characters [`SandboxKey::generate`] adds to the name.
+    const RANDOM: u32 = 8;
+
+    /// A key of `sandbox` from 40 of the bits of `random`, which comes from a random generator:
+    /// `SandboxKey::generate(&sandbox, rand::random())`.
+    pub fn generate(sandbox: &SandboxName, random: u64) -> Self {
+        let digit = |at| char::from(Self::ALPHABET[(random >> (5 * at)) as usize % Self::ALPHABET.len()]);
+        let end: String = (0..Self::RANDOM).map(digit).collect();
+        Self(format!("{sandbox}-{end}"))
+    }
+
+    /// The name of the sandbox whose key it is.
+    pub fn sandbox(&self) -> SandboxName {
+        SandboxName(sandbox_key(&self.0).unwrap_or_default().to_owned())
+    }
+}
+
+/// The name in a sandbox's key.
+fn sandbox_key(text: &str) -> Result<&str, &'static str> {
+    let form = "write it as it was given: the sandbox's name, `-`, and 8 to 16 lower-case letters and digits";
+    let (name, random) = text.rsplit_once('-').ok_or(form)?;
+    let plain = random.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if dns_label(name).is_err() || !plain || !(8..=16).contains(&random.len()) {
+        return Err(form);
+    }
+    Ok(name)
+}
+
+fn claim_reason(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        Err("it is empty; leave it out instead")
+    } else if text.chars().count() > 200 {
+        Err("it is longer than 200 characters")
+    } else if text.chars().any(char::is_control) {
+        Err("control characters are not allowed")
+    } else if text.trim() != text {
+        Err("spaces around it are not allowed")
+    } else {
+        Ok(())
     }
 }
 
@@ -301,6 +358,31 @@ mod tests {
             assert!(SandboxName::new(text).is_err(), "{text:?} was accepted as a sandbox");
         }
         assert!(RepoName::new("erangel.ocean_v2-x").is_ok());
+    }
+
+    #[test]
+    fn sandbox_keys_name_their_sandbox_and_nothing_else_passes_for_one() {
+        let key = SandboxKey::new("check-out-7f3k9q2m").unwrap();
+        assert_eq!(key.sandbox().as_str(), "check-out");
+        for text in
+            ["", "7f3k9q2m", "-7f3k9q2m", "a-7f3k9q2", "a-7F3K9Q2M", "a--7f3k9q2m", "a-7f3k9q2m\n", "a-7f3k9q2é"]
+        {
+            assert!(SandboxKey::new(text).is_err(), "{text:?} was accepted");
+        }
+        let longest = SandboxName::new("x".repeat(63)).unwrap();
+        for random in [0, 1, u64::MAX] {
+            let key = SandboxKey::generate(&longest, random);
+            assert_eq!(SandboxKey::new(key.as_str()).unwrap().sandbox(), longest);
+        }
+        assert_ne!(SandboxKey::generate(&longest, 1), SandboxKey::generate(&longest, 2));
+    }
+
+    #[test]
+    fn reasons_are_short_and_fit_on_a_line() {
+        assert!(ClaimReason::new("load test of SHOP-12, until Friday").is_ok());
+        for text in ["", " a", "a ", "a\nb", "a\0", &"x".repeat(201)] {
+            assert!(ClaimReason::new(text).is_err(), "{text:?} was accepted");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Routes: where the gateway sends each service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::names::{BranchName, SandboxName, ServiceName};
+use super::names::{BranchName, ClaimReason, SandboxKey, SandboxName, ServiceName};
 
 /// An http(s) URL that a gateway can call: no credentials, no fragment, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,7 +115,8 @@ pub enum RouteOrigin {
     Drifted,
 }
 
-/// One override: the value SDP writes in place of a branch's default.
+/// One override: the value SDP writes in place of a branch's default. It is its owner's claim on the service: others
+/// are refused until it is given back, expires or is taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
     /// The URL written.
@@ -123,6 +125,32 @@ pub struct Override {
     pub kind: OverrideKind,
     /// The sandbox that owns it.
     pub owner: SandboxName,
+    /// Why it holds the service, for those who would like it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ClaimReason>,
+    /// Since when it holds the service. The epoch stands for the time at which the store applies it; a change of the
+    /// URL by the same owner keeps what there was.
+    #[serde(default, skip_serializing_if = "is_epoch")]
+    pub since: Timestamp,
+    /// From when on it keeps nobody off any more. It stays in effect until it is cleared or replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Override {
+    /// An override by `owner` without a reason or an end, held from when it is applied.
+    pub fn new(url: ServiceUrl, kind: OverrideKind, owner: SandboxName) -> Self {
+        Self { url, kind, owner, reason: None, since: Timestamp::UNIX_EPOCH, expires_at: None }
+    }
+
+    /// Whether the claim is over at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+fn is_epoch(time: &Timestamp) -> bool {
+    *time == Timestamp::UNIX_EPOCH
 }
 
 /// What an override points at.
@@ -135,19 +163,48 @@ pub enum OverrideKind {
     Custom,
 }
 
-/// Changes to a gateway's overrides, applied together or not at all. Services not named keep what
-/// they have.
+/// What requests that carry a sandbox's key see instead of what all others see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRoutes {
+    /// What such a request carries.
+    pub key: SandboxKey,
+    /// Where it is sent, by service; services not named are as for every request.
+    pub services: BTreeMap<ServiceName, ServiceUrl>,
+}
+
+/// Changes to a gateway's overrides, applied together or not at all. Services and sandboxes not named keep what they
+/// have. Where several parts name the same, the later one counts, in the order of the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteChanges {
+    /// Clear every override whose claim has expired.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clear_expired: bool,
+    /// Clear everything of these sandboxes: their overrides and their routes per request.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub clear: BTreeSet<SandboxName>,
     /// The override to set for each service, or none to give it back its default.
     pub services: BTreeMap<ServiceName, Option<Override>>,
-    /// Who asks; a service that another sandbox owns is refused, also when clearing, unless
-    /// `takeover` is set.
+    /// The routes to set for each sandbox's own requests, or none to clear them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<SandboxName, Option<RequestRoutes>>,
+    /// Who asks; what another sandbox owns is refused, also when clearing, unless its claim has expired or `takeover`
+    /// is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<SandboxName>,
     /// Take services over from the sandboxes that own them.
     #[serde(default)]
     pub takeover: bool,
+}
+
+/// An override that a change took from its owner, for the audit and for the owner to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenRoute {
+    /// The service.
+    pub service: ServiceName,
+    /// The override as it was, with its owner.
+    pub was: Override,
+    /// Whether its claim had expired.
+    pub expired: bool,
 }
 
 /// One line of a gateway's route table.
@@ -167,6 +224,12 @@ pub struct Route {
     /// The sandbox that owns the override, if one is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SandboxName>,
+    /// Why that sandbox holds the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ClaimReason>,
+    /// From when on that sandbox keeps nobody off any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// What the gateway was last seen to use, when it could be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<String>,
@@ -180,6 +243,19 @@ pub struct RouteTable {
     pub branch: Option<BranchName>,
     /// One line per service, by name.
     pub routes: Vec<Route>,
+    /// Whether requests that carry a sandbox's key see that sandbox's services.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_request: bool,
+    /// What each sandbox's own requests see, where that differs from the lines above.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<SandboxName, RequestRoutes>,
+    /// The services that cannot be routed per request, each with the reason and the cure. Overrides for every request
+    /// work for them all the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_routable: BTreeMap<ServiceName, String>,
+    /// What the change that this table answers took from other sandboxes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<TakenRoute>,
     /// What a person should know: drift that was overwritten, overrides of services that the
     /// branch lacks, a gateway that could not be asked what it uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -3,6 +3,7 @@
 //! The doubles are public types for embedders' tests and for programs that run without git, Docker
 //! or a gateway. A new backend is correct when its trait's suite in [`conformance`] passes.
 
+mod clock;
 pub mod conformance;
 mod deployer;
 mod disks;
@@ -10,6 +11,7 @@ mod repos;
 mod routes;
 mod sinks;
 
+pub use clock::ManualClock;
 pub use deployer::{Behaviour, MemoryDeployer};
 pub use disks::ForgetfulDisk;
 pub use repos::MemoryRepos;

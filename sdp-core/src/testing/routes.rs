@@ -8,11 +8,14 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    claims::Claims,
+    clock::Clock,
     model::{
         names::{BranchName, ServiceName},
         route::{Override, OverrideKind, Route, RouteChanges, RouteDefaults, RouteOrigin, RouteTable},
     },
     routes::{RouteError, RouteStore},
+    testing::ManualClock,
 };
 
 /// A [`RouteStore`] whose gateway is a map. Clones share it; nothing survives the process.
@@ -32,7 +35,13 @@ struct Gateway {
     branch: Option<BranchName>,
     committed: BTreeMap<ServiceName, String>,
     file: BTreeMap<ServiceName, String>,
-    overrides: BTreeMap<ServiceName, Override>,
+    claims: Claims,
+    clock: ManualClock,
+    /// Whether requests are to be routed by their key.
+    per_request: bool,
+    /// Whether the file was written for that.
+    wrapped: bool,
+    not_routable: BTreeMap<ServiceName, String>,
     reloads: u64,
     fail_reload: bool,
 }
@@ -60,6 +69,26 @@ impl MemoryRoutes {
             .map(|(service, url)| (service.parse().expect("a valid service name"), url.to_owned()))
             .collect();
         gateway.file = gateway.committed.clone();
+        gateway.wrapped = false;
+        gateway.not_routable.clear();
+    }
+
+    /// Whether the gateway routes per request from the next change on; off at first.
+    pub fn route_per_request(&self, on: bool) {
+        self.gateway().per_request = on;
+    }
+
+    /// Makes `service` one that cannot be routed per request, until the next [`switch`](Self::switch).
+    ///
+    /// # Panics
+    /// When the name is not valid: this is a double.
+    pub fn fix(&self, service: &str, reason: &str) {
+        self.gateway().not_routable.insert(service.parse().expect("a valid service name"), reason.to_owned());
+    }
+
+    /// The clock by which claims expire: it stands still until it is moved.
+    pub fn clock(&self) -> ManualClock {
+        self.gateway().clock.clone()
     }
 
     /// What a person with an editor does.
@@ -101,9 +130,9 @@ impl Gateway {
     }
 
     fn table(&self) -> RouteTable {
-        let expected = self.patched(&self.overrides);
+        let expected = self.patched(&self.claims.overrides);
         let routes = self.file.iter().map(|(service, value)| {
-            let recorded = self.overrides.get(service);
+            let recorded = self.claims.overrides.get(service);
             let origin = match recorded {
                 _ if expected.get(service) != Some(value) => RouteOrigin::Drifted,
                 None => RouteOrigin::Ocp,
@@ -117,25 +146,61 @@ impl Gateway {
                 origin,
                 default: self.committed.get(service).cloned().unwrap_or_default(),
                 owner: recorded.map(|over| over.owner.clone()),
+                reason: recorded.and_then(|over| over.reason.clone()),
+                expires_at: recorded.and_then(|over| over.expires_at),
                 effective: None,
             }
         });
-        let lacking = self.overrides.keys().filter(|service| !self.committed.contains_key(*service));
-        let warnings = lacking.map(|service| format!("this branch has no `{service}`; its override is kept aside"));
-        RouteTable { branch: self.branch.clone(), routes: routes.collect(), warnings: warnings.collect() }
+        RouteTable {
+            branch: self.branch.clone(),
+            routes: routes.collect(),
+            per_request: self.per_request && self.wrapped,
+            requests: self.claims.requests.clone(),
+            not_routable: if self.per_request { self.not_routable.clone() } else { BTreeMap::new() },
+            taken: Vec::new(),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let lacking = self.claims.overrides.keys().filter(|service| !self.committed.contains_key(*service));
+        let mut warnings: Vec<_> =
+            lacking.map(|service| format!("this branch has no `{service}`; its override is kept aside")).collect();
+        for (sandbox, routes) in &self.claims.requests {
+            let lacking = routes.services.keys().filter(|service| !self.committed.contains_key(*service));
+            warnings.extend(lacking.map(|service| {
+                format!("this branch has no `{service}`; the route of sandbox `{sandbox}`'s requests is kept aside")
+            }));
+        }
+        let in_effect = self.per_request && self.wrapped;
+        if !in_effect && !self.claims.requests.is_empty() {
+            warnings.push("the routes per request are kept but not in effect: the gateway does not route so".into());
+        }
+        warnings
     }
 
     fn check(&self, changes: &RouteChanges) -> Result<(), RouteError> {
-        for (service, change) in &changes.services {
-            if !self.committed.contains_key(service) && (change.is_some() || !self.overrides.contains_key(service)) {
+        let known = |service: &ServiceName| match self.committed.contains_key(service) {
+            true => Ok(()),
+            false => {
                 let known = self.committed.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                return Err(RouteError::UnknownService { service: service.clone(), known });
+                Err(RouteError::UnknownService { service: service.clone(), known })
             }
-            if let Some(held) = self.overrides.get(service)
-                && !changes.takeover
-                && changes.by.as_ref() != Some(&held.owner)
-            {
-                return Err(RouteError::Claimed { service: service.clone(), holder: held.owner.clone() });
+        };
+        for (service, change) in &changes.services {
+            if change.is_some() || !self.claims.overrides.contains_key(service) {
+                known(service)?;
+            }
+        }
+        for routes in changes.requests.values().flatten() {
+            if !self.per_request {
+                return Err(RouteError::PerRequestOff);
+            }
+            for service in routes.services.keys() {
+                known(service)?;
+                if let Some(reason) = self.not_routable.get(service) {
+                    return Err(RouteError::NotRoutable { service: service.clone(), reason: reason.clone() });
+                }
             }
         }
         Ok(())
@@ -157,20 +222,15 @@ impl RouteStore for MemoryRoutes {
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError> {
         let mut gateway = self.gateway();
         gateway.check(changes)?;
-        let mut overrides = gateway.overrides.clone();
-        for (service, change) in &changes.services {
-            match change {
-                Some(over) => overrides.insert(service.clone(), over.clone()),
-                None => overrides.remove(service),
-            };
-        }
+        let changed = gateway.claims.changed(changes, gateway.clock.now())?;
         if gateway.fail_reload {
             return Err(RouteError::Reload { reason: "this double was told to fail".into(), source: None });
         }
-        gateway.file = gateway.patched(&overrides);
-        gateway.overrides = overrides;
+        gateway.file = gateway.patched(&changed.claims.overrides);
+        gateway.wrapped = gateway.per_request;
+        gateway.claims = changed.claims;
         gateway.reloads += 1;
-        Ok(gateway.table())
+        Ok(RouteTable { taken: changed.taken, ..gateway.table() })
     }
 
     async fn reload(&self) -> Result<(), RouteError> {
@@ -206,7 +266,20 @@ mod tests {
 
         async fn is_as_committed(&self) -> bool {
             let gateway = self.0.gateway();
-            gateway.file == gateway.committed
+            gateway.file == gateway.committed && !gateway.wrapped
+        }
+
+        async fn switch_fixed(&self, branch: &str, services: &[(&str, &str)], fixed: &str) {
+            self.0.switch(branch, services.iter().copied());
+            self.0.fix(fixed, "this double was told so");
+        }
+
+        async fn route_per_request(&self, on: bool) {
+            self.0.route_per_request(on);
+        }
+
+        fn clock(&self) -> ManualClock {
+            self.0.clock()
         }
     }
 
@@ -219,11 +292,8 @@ mod tests {
     async fn a_reload_that_fails_leaves_everything_as_it_was() {
         let routes = MemoryRoutes::new("main", [("eredar", "http://ocp.example")]);
         routes.fail_reload(true);
-        let over = Override {
-            url: "http://127.0.0.1:9".parse().unwrap(),
-            kind: OverrideKind::Custom,
-            owner: "pay".parse().unwrap(),
-        };
+        let url = "http://127.0.0.1:9".parse().unwrap();
+        let over = Override::new(url, OverrideKind::Custom, "pay".parse().unwrap());
         let changes = RouteChanges { services: [("eredar".parse().unwrap(), Some(over))].into(), ..Default::default() };
         assert!(matches!(routes.apply(&changes).await, Err(RouteError::Reload { .. })));
         assert_eq!(routes.file()["eredar"], "http://ocp.example");

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::entries::{self, Found};
+use super::entries::{self, Found, Place};
 use super::guards::parseable;
 use super::literal::single_quoted;
 use super::parse::with_tree;
-use super::{PhpError, Unreplaceable};
+use super::{PhpError, Unreplaceable, wrapper};
 
 /// A parsed PHP configuration and its entries `<service>_url`.
 ///
@@ -27,12 +27,17 @@ pub struct ConfigFile {
     entries: Vec<Entry>,
 }
 
+/// A stretch of the file and what is to stand there.
+type Splice = (Range<usize>, Vec<u8>);
+
 /// One place in the file that sets a service's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     service: String,
     line: usize,
     span: Range<usize>,
+    wrapper: Option<Range<usize>>,
+    place: Place,
     literal: Option<String>,
     refusal: Option<Unreplaceable>,
 }
@@ -48,7 +53,7 @@ impl Entry {
         self.line
     }
 
-    /// The bytes of the file that are the value's source.
+    /// The bytes of the file that are the value's source, without a wrapper around it.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -56,6 +61,11 @@ impl Entry {
     /// The value, when it is a plain string literal; none for an expression that only PHP can evaluate.
     pub fn literal(&self) -> Option<&str> {
         self.literal.as_deref()
+    }
+
+    /// Whether the value is wrapped, so that it can be chosen per request.
+    pub fn is_wrapped(&self) -> bool {
+        self.wrapper.is_some()
     }
 }
 
@@ -106,6 +116,19 @@ impl ConfigFile {
         }
     }
 
+    /// The one entry of `service`, if its value can be chosen per request.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ConfigFile::entry`], and [`PhpError::ConstantExpression`].
+    pub fn routable(&self, service: &str) -> Result<&Entry, PhpError> {
+        let entry = self.entry(service)?;
+        if entry.place == Place::Constant {
+            return Err(PhpError::ConstantExpression { service: service.to_owned(), line: entry.line });
+        }
+        Ok(entry)
+    }
+
     /// The file with the value of each service in `urls` replaced by that URL, and every other byte kept.
     ///
     /// # Errors
@@ -113,36 +136,112 @@ impl ConfigFile {
     /// Those of [`ConfigFile::entry`] for a service in `urls`, and [`PhpError::ReadBack`] when the patched text does
     /// not parse to exactly the intended values.
     pub fn patched(&self, urls: &BTreeMap<String, String>) -> Result<Vec<u8>, PhpError> {
-        let mut splices = Vec::with_capacity(urls.len());
-        for (service, url) in urls {
-            splices.push((self.entry(service)?.span(), url));
-        }
-        splices.sort_by_key(|(span, _)| span.start);
-
-        let mut patched = Vec::with_capacity(self.bytes.len());
-        let mut kept_to = 0;
-        for (span, url) in splices {
-            patched.extend_from_slice(self.bytes.get(kept_to..span.start).unwrap_or_default());
-            patched.extend_from_slice(single_quoted(url).as_bytes());
-            kept_to = span.end;
-        }
-        patched.extend_from_slice(self.bytes.get(kept_to..).unwrap_or_default());
-
+        let splices = self.replacements(urls)?;
+        let patched = self.spliced(splices);
         if !urls.is_empty() {
             self.check_patched(&patched, urls)?;
         }
         Ok(patched)
     }
 
+    /// The file with every value that can be chosen per request wrapped into an expression that takes the URL from the
+    /// PHP file at `table`, and the value itself where that has none. `table` is relative to the file's directory and
+    /// starts with a slash: `/../../.sdp/request.php`. Values that cannot be chosen are replaced if they are in `urls`.
+    /// A value that is already wrapped stays as it is, and [`ConfigFile::unwrapped`] undoes all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConfigFile::patched`].
+    pub fn wrapped(&self, table: &str, urls: &BTreeMap<String, String>) -> Result<Vec<u8>, PhpError> {
+        let mut splices = self.replacements(urls)?;
+        let services = self.services();
+        let to_wrap: Vec<bool> = self
+            .entries
+            .iter()
+            .map(|entry| {
+                let replaced = urls.contains_key(&entry.service);
+                let once = services.get(entry.service()) == Some(&1);
+                let routable = entry.place != Place::Constant && entry.refusal.is_none() && once;
+                routable && !replaced && entry.wrapper.is_none()
+            })
+            .collect();
+        let mut is_read = false;
+        for (entry, _) in self.entries.iter().zip(&to_wrap).filter(|(_, wrap)| **wrap) {
+            let table = Some(table).filter(|_| !is_read || entry.place == Place::Called);
+            splices.push((entry.span(), wrapper::around(table, &entry.service, self.source(entry))));
+            is_read |= entry.place == Place::Always;
+        }
+        let wrapped = self.spliced(splices);
+        self.check_wrapped(&wrapped, urls, &to_wrap)?;
+        Ok(wrapped)
+    }
+
+    fn check_wrapped(&self, wrapped: &[u8], urls: &BTreeMap<String, String>, to_wrap: &[bool]) -> Result<(), PhpError> {
+        let after = Self::parse(wrapped)?;
+        let unexpected = self.entries.iter().zip(&after.entries).zip(to_wrap).find(|((before, now), wrap)| {
+            now.is_wrapped() != (before.is_wrapped() || **wrap) || !self.is_as_intended(before, &after, now, urls)
+        });
+        match unexpected {
+            None if self.entries.len() == after.entries.len() => Ok(()),
+            None => Err(PhpError::ReadBack {
+                service: self.entries.first().map(|entry| entry.service.clone()).unwrap_or_default(),
+            }),
+            Some(((before, _), _)) => Err(PhpError::ReadBack { service: before.service.clone() }),
+        }
+    }
+
+    /// Whether the entry `now` of the file `after` is what `before` should have become.
+    fn is_as_intended(&self, before: &Entry, after: &Self, now: &Entry, urls: &BTreeMap<String, String>) -> bool {
+        let value = match urls.get(&before.service) {
+            Some(url) => now.literal() == Some(url),
+            None => self.source(before) == after.source(now),
+        };
+        before.service == now.service && value
+    }
+
+    /// The file without wrappers: each is replaced by the value in it.
+    pub fn unwrapped(&self) -> Vec<u8> {
+        let wrapped = self.entries.iter().filter_map(|entry| Some((entry.wrapper.clone()?, entry)));
+        self.spliced(wrapped.map(|(wrapper, entry)| (wrapper, self.source(entry).to_vec())).collect())
+    }
+
+    /// How many entries each service has.
+    fn services(&self) -> BTreeMap<&str, usize> {
+        let mut services = BTreeMap::new();
+        for entry in &self.entries {
+            *services.entry(entry.service()).or_default() += 1;
+        }
+        services
+    }
+
+    fn replacements(&self, urls: &BTreeMap<String, String>) -> Result<Vec<Splice>, PhpError> {
+        let replaced = |(service, url): (&String, &String)| -> Result<Splice, PhpError> {
+            Ok((self.entry(service)?.span(), single_quoted(url).into_bytes()))
+        };
+        urls.iter().map(replaced).collect()
+    }
+
+    /// The file with each of these stretches replaced. They do not overlap.
+    fn spliced(&self, mut splices: Vec<Splice>) -> Vec<u8> {
+        splices.sort_by_key(|(span, _)| span.start);
+        let mut spliced = Vec::with_capacity(self.bytes.len());
+        let mut kept_to = 0;
+        for (span, text) in splices {
+            spliced.extend_from_slice(self.bytes.get(kept_to..span.start).unwrap_or_default());
+            spliced.extend_from_slice(&text);
+            kept_to = span.end;
+        }
+        spliced.extend_from_slice(self.bytes.get(kept_to..).unwrap_or_default());
+        spliced
+    }
+
     fn check_patched(&self, patched: &[u8], urls: &BTreeMap<String, String>) -> Result<(), PhpError> {
         let after = Self::parse(patched)?;
-        let unexpected = self.entries.iter().zip(&after.entries).find(|(before, now)| {
-            before.service != now.service
-                || match urls.get(&before.service) {
-                    Some(url) => now.literal() != Some(url),
-                    None => self.source(before) != after.source(now),
-                }
-        });
+        let unexpected = self
+            .entries
+            .iter()
+            .zip(&after.entries)
+            .find(|(before, now)| !self.is_as_intended(before, &after, now, urls));
         match unexpected {
             None if self.entries.len() == after.entries.len() => Ok(()),
             None => Err(PhpError::ReadBack { service: urls.keys().next().cloned().unwrap_or_default() }),
@@ -158,6 +257,8 @@ fn entry(bytes: &[u8], found: Found) -> Entry {
         service: found.service,
         line: found.line,
         span: found.span,
+        wrapper: found.wrapper,
+        place: found.place,
         literal: value.and_then(|value| String::from_utf8(value).ok()),
         refusal: found.refusal,
     }

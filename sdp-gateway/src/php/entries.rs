@@ -3,15 +3,33 @@
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 
-use php_ast::visitor::{Visitor, walk_expr, walk_stmt};
-use php_ast::{ArrayElementKind, AssignOp, Expr, ExprKind, FunctionCallExpr, NameKind, Program, Span, Stmt, StmtKind};
+use php_ast::visitor::{
+    Visitor, walk_attribute, walk_class_member, walk_enum_member, walk_expr, walk_param, walk_stmt,
+};
+use php_ast::{
+    ArrayElementKind, AssignOp, Attribute, ClassMember, ClassMemberKind, EnumMember, EnumMemberKind, Expr, ExprKind,
+    FunctionCallExpr, NameKind, Param, Program, Span, Stmt, StmtKind,
+};
 
 use super::guards::{MAX_NESTING, line_of, lines_between};
 use super::literal::string_value;
-use super::{PhpError, Unreplaceable};
+use super::{PhpError, Unreplaceable, wrapper};
 
 /// Deepest tree that is walked. Chains such as `$a[0][0]…` nest without brackets that enclose one another.
 const MAX_TREE_DEPTH: usize = 4 * MAX_NESTING;
+
+/// When PHP evaluates what stands somewhere in the file. Later ones are known less well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// Whenever the file is run that far, in the file's order.
+    Always,
+    /// Perhaps, but never before what stands earlier in the file.
+    Perhaps,
+    /// When a function is called, which can be before anything else.
+    Called,
+    /// Where PHP allows constant expressions only.
+    Constant,
+}
 
 /// One place that sets `<service>_url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,18 +39,26 @@ pub(super) struct Found {
     pub(super) upper: bool,
     /// From 1; filled in when all are found.
     pub(super) line: usize,
+    /// The value, without the wrapper that chooses it per request.
     pub(super) span: Range<usize>,
+    /// The wrapper with the value in it, if there is one.
+    pub(super) wrapper: Option<Range<usize>>,
+    pub(super) place: Place,
     pub(super) value: Option<Vec<u8>>,
     pub(super) refusal: Option<Unreplaceable>,
 }
 
 /// All places, in the file's order. `bytes` are the original bytes the tree's offsets count in.
 pub(super) fn find(bytes: &[u8], program: &Program<'_, '_>) -> Result<Vec<Found>, PhpError> {
-    let mut finder = Finder { bytes, depth: 0, found: Vec::new() };
+    let mut finder = Finder { bytes, depth: 0, place: Place::Always, jumps: false, found: Vec::new() };
     if let ControlFlow::Break(offset) = finder.visit_program(program) {
         return Err(PhpError::TooDeep { line: line_of(bytes, offset), limit: MAX_NESTING });
     }
     let mut found = finder.found;
+    if finder.jumps {
+        // Nothing is certain to come before what follows it.
+        found.iter_mut().for_each(|entry| entry.place = entry.place.max(Place::Called));
+    }
     found.sort_by_key(|entry| (entry.span.start, entry.span.end));
     let exact: BTreeSet<String> =
         found.iter().filter(|entry| !entry.upper).map(|entry| entry.service.clone()).collect();
@@ -49,7 +75,7 @@ pub(super) fn find(bytes: &[u8], program: &Program<'_, '_>) -> Result<Vec<Found>
 
 /// Replacing a value that contains another entry would take that one away; replacing the inner would change both.
 fn refuse_entangled(found: &mut [Found]) {
-    // Sorted by start, so an enclosing value comes before what it encloses.
+    // Sorted by start, so an enclosing value comes before what it encloses. Wrappers hold no entry but their own.
     let mut outer: Option<usize> = None;
     for at in 0..found.len() {
         match outer {
@@ -65,6 +91,9 @@ fn refuse_entangled(found: &mut [Found]) {
 struct Finder<'a> {
     bytes: &'a [u8],
     depth: usize,
+    place: Place,
+    /// The file has a `goto`.
+    jumps: bool,
     found: Vec<Found>,
 }
 
@@ -83,8 +112,27 @@ impl Finder<'_> {
         if is_array(value) {
             return;
         }
-        let span = value.span.start as usize..value.span.end as usize;
-        self.found.push(Found { service, upper, line: 0, value: string_value(value), span, refusal });
+        let range = |expr: &Expr<'_, '_>| expr.span.start as usize..expr.span.end as usize;
+        let inner = wrapper::inner(self.bytes, &service, value);
+        let wrapper = inner.map(|_| range(value));
+        let value = inner.unwrap_or(value);
+        self.found.push(Found {
+            service,
+            upper,
+            line: 0,
+            span: range(value),
+            wrapper,
+            place: self.place,
+            value: string_value(value),
+            refusal,
+        });
+    }
+
+    fn within(&mut self, place: Place, walk: impl FnOnce(&mut Self) -> ControlFlow<usize>) -> ControlFlow<usize> {
+        let outside = std::mem::replace(&mut self.place, place);
+        let flow = walk(self);
+        self.place = outside;
+        flow
     }
 
     /// The service of a literal key with the exact spelling.
@@ -145,30 +193,53 @@ impl<'arena, 'src> Visitor<'arena, 'src> for Finder<'_> {
     fn visit_stmt(&mut self, stmt: &Stmt<'arena, 'src>) -> ControlFlow<usize> {
         match &stmt.kind {
             StmtKind::Const(items) => {
-                for item in items.iter() {
-                    if let Some(key) = item.name.as_str().and_then(|name| self.constant(name)) {
-                        self.add(key, &item.value, None);
-                    }
-                }
+                return self.descend(stmt.span, |finder| {
+                    finder.within(Place::Constant, |finder| {
+                        for item in items.iter() {
+                            if let Some(key) = item.name.as_str().and_then(|name| finder.constant(name)) {
+                                finder.add(key, &item.value, None);
+                            }
+                        }
+                        walk_stmt(finder, stmt)
+                    })
+                });
             }
+            StmtKind::Goto(_) => self.jumps = true,
             // `foreach (… as ['x_url' => $x])` takes apart, it sets nothing.
             StmtKind::Foreach(each) if is_array(&each.value) => {
                 return self.descend(stmt.span, |finder| {
-                    finder.visit_expr(&each.expr)?;
-                    finder.visit_stmt(each.body)
+                    finder.within(finder.place.max(Place::Perhaps), |finder| {
+                        finder.visit_expr(&each.expr)?;
+                        finder.visit_stmt(each.body)
+                    })
                 });
             }
             _ => {}
         }
-        self.descend(stmt.span, |finder| walk_stmt(finder, stmt))
+        let place = match &stmt.kind {
+            StmtKind::Expression(_) | StmtKind::Return(_) | StmtKind::Block(_) | StmtKind::Namespace(_) => self.place,
+            StmtKind::StaticVar(_) => Place::Constant,
+            StmtKind::Function(_)
+            | StmtKind::Class(_)
+            | StmtKind::Interface(_)
+            | StmtKind::Trait(_)
+            | StmtKind::Enum(_) => Place::Called,
+            _ => self.place.max(Place::Perhaps),
+        };
+        self.descend(stmt.span, |finder| finder.within(place, |finder| walk_stmt(finder, stmt)))
     }
 
     fn visit_expr(&mut self, expr: &Expr<'arena, 'src>) -> ControlFlow<usize> {
         let mut expr = expr;
         // `a . b . c …` nests to the left, as deep as the chain is long.
-        while let ExprKind::Binary(binary) = &expr.kind {
-            self.visit_expr(binary.right)?;
-            expr = binary.left;
+        if matches!(expr.kind, ExprKind::Binary(_)) {
+            return self.within(self.place.max(Place::Perhaps), |finder| {
+                while let ExprKind::Binary(binary) = &expr.kind {
+                    finder.visit_expr(binary.right)?;
+                    expr = binary.left;
+                }
+                finder.visit_expr(expr)
+            });
         }
         match &expr.kind {
             ExprKind::Array(elements) => {
@@ -191,7 +262,31 @@ impl<'arena, 'src> Visitor<'arena, 'src> for Finder<'_> {
             ExprKind::FunctionCall(call) => self.define(call),
             _ => {}
         }
-        self.descend(expr.span, |finder| walk_expr(finder, expr))
+        let place = match &expr.kind {
+            ExprKind::Array(_) | ExprKind::FunctionCall(_) | ExprKind::Parenthesized(_) => self.place,
+            ExprKind::Assign(assign) if matches!(assign.op, AssignOp::Assign) => self.place,
+            ExprKind::Closure(_) | ExprKind::ArrowFunction(_) | ExprKind::AnonymousClass(_) => Place::Called,
+            _ => self.place.max(Place::Perhaps),
+        };
+        self.descend(expr.span, |finder| finder.within(place, |finder| walk_expr(finder, expr)))
+    }
+
+    fn visit_param(&mut self, param: &Param<'arena, 'src>) -> ControlFlow<usize> {
+        self.within(Place::Constant, |finder| walk_param(finder, param))
+    }
+
+    fn visit_attribute(&mut self, attribute: &Attribute<'arena, 'src>) -> ControlFlow<usize> {
+        self.within(Place::Constant, |finder| walk_attribute(finder, attribute))
+    }
+
+    fn visit_class_member(&mut self, member: &ClassMember<'arena, 'src>) -> ControlFlow<usize> {
+        let method = matches!(member.kind, ClassMemberKind::Method(_));
+        self.within(if method { Place::Called } else { Place::Constant }, |finder| walk_class_member(finder, member))
+    }
+
+    fn visit_enum_member(&mut self, member: &EnumMember<'arena, 'src>) -> ControlFlow<usize> {
+        let method = matches!(member.kind, EnumMemberKind::Method(_));
+        self.within(if method { Place::Called } else { Place::Constant }, |finder| walk_enum_member(finder, member))
     }
 }
 

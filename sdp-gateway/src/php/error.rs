@@ -69,6 +69,18 @@ pub enum PhpError {
         /// What stands in the way, and what to write instead.
         why: Unreplaceable,
     },
+    /// The entry stands where PHP allows constant expressions only, so that its value cannot be chosen per request.
+    #[error(
+        "`{service}_url` on line {line} is in a constant expression (`const`, the default of a property, parameter or \
+         static variable, an attribute), which PHP evaluates before it knows the request; write it as `define(…)` or \
+         assign it in code"
+    )]
+    ConstantExpression {
+        /// The service asked for.
+        service: String,
+        /// Line of the entry.
+        line: usize,
+    },
     /// The patched text did not read back as intended. Nothing was returned.
     #[error("the patched text reads back wrong at `{service}_url`; report it, and write that entry more simply")]
     ReadBack {

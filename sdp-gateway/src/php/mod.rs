@@ -18,6 +18,8 @@
 //! `define('SHOP_URL', '…'); $config['shop_url'] = SHOP_URL;` has one entry, the second. An element or index whose
 //! value is itself an array literal is a group, not an entry. Class constants are not entries.
 //!
+//! For routing per request a value can be wrapped instead of replaced: see [`ConfigFile::wrapped`].
+//!
 //! Parsing happens on a thread of its own with a known stack: neither deep nesting nor a defect of the parser can
 //! take the process down.
 
@@ -27,6 +29,7 @@ mod error;
 mod guards;
 mod literal;
 mod parse;
+mod wrapper;
 
 pub use config_file::{ConfigFile, Entry};
 pub use error::{PhpError, Unreplaceable};

@@ -1,6 +1,7 @@
 <?php
 // Evaluates every <dir>/*.php in a child of its own and writes what each sets to <dir>/verdict.json:
 // {"name": null when PHP refuses the file, else {"path/to/key": "hex of the value", …}}.
+// Where there is a <dir>/<name>.key, the request carries it in the header X-SDP-Sandbox.
 ini_set('display_errors', '0');
 error_reporting(0);
 
@@ -27,7 +28,9 @@ function evaluate(string $__file): array
     unset($variables['__file'], $variables['__result'], $variables['values']);
     flatten('return', $__result, $values);
     flatten('var', $variables, $values);
-    flatten('const', get_defined_constants(true)['user'] ?? [], $values);
+    $constants = get_defined_constants(true)['user'] ?? [];
+    unset($constants['SDP_ROUTES'], $constants['SDP_HEADERS']);
+    flatten('const', $constants, $values);
     return $values;
 }
 
@@ -38,6 +41,10 @@ foreach (glob("$dir/*.php") as $file) {
     $child = pcntl_fork();
     if ($child === 0) {
         pcntl_alarm(10);
+        $key = substr($file, 0, -3) . 'key';
+        if (is_file($key)) {
+            $_SERVER['HTTP_X_SDP_SANDBOX'] = file_get_contents($key);
+        }
         $values = evaluate($file);
         file_put_contents($out, json_encode((object) $values, JSON_THROW_ON_ERROR));
         exit(0);

@@ -8,11 +8,31 @@ use std::process::{Command, Stdio};
 /// What a file sets: where (`return/…`, `var/…`, `const/…`, keys in hex) to the value in hex.
 pub(crate) type Values = BTreeMap<String, String>;
 
+/// What chooses routes per request, as the gateway's files have it.
+pub(crate) const PROGRAM: &str = include_str!("../../src/request.php");
+
+/// Where [`evaluate_requests`] lays the program, from the judged files.
+pub(crate) const PROGRAM_PATH: &str = "/.sdp/request.php";
+
 /// PHP's answer for each file, in order: none when PHP refuses it. One PHP process for all.
 pub(crate) fn evaluate(files: &[Vec<u8>]) -> Vec<Option<Values>> {
+    evaluate_requests(&files.iter().map(|file| (file.as_slice(), None)).collect::<Vec<_>>(), &BTreeMap::new())
+}
+
+/// As [`evaluate`], each file for a request that may carry a key. `table` has each key's URLs, by service.
+pub(crate) fn evaluate_requests(
+    files: &[(&[u8], Option<&str>)],
+    table: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Vec<Option<Values>> {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for (at, bytes) in files.iter().enumerate() {
+    fs::create_dir(dir.path().join(".sdp")).expect("a directory for the table");
+    fs::write(dir.path().join(".sdp/request.php"), PROGRAM).expect("the program");
+    fs::write(dir.path().join(".sdp/routes.php"), written(table)).expect("the table");
+    for (at, (bytes, key)) in files.iter().enumerate() {
         fs::write(dir.path().join(format!("{at:05}.php")), bytes).expect("a file to judge");
+        if let Some(key) = key {
+            fs::write(dir.path().join(format!("{at:05}.key")), key).expect("a key");
+        }
     }
     let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/php/judge.php");
     let status = Command::new("php")
@@ -27,6 +47,19 @@ pub(crate) fn evaluate(files: &[Vec<u8>]) -> Vec<Option<Values>> {
     let mut verdicts: BTreeMap<String, Option<Values>> =
         serde_json::from_slice(&verdict).expect("the judge's verdict as JSON");
     (0..files.len()).map(|at| verdicts.remove(&format!("{at:05}")).expect("a verdict for each file")).collect()
+}
+
+/// The table as PHP.
+fn written(table: &BTreeMap<String, BTreeMap<String, String>>) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let urls = |urls: &BTreeMap<String, String>| -> String {
+        urls.iter().map(|(service, url)| format!("{} => {}, ", quoted(service), quoted(url))).collect()
+    };
+    let sandbox = |(key, of): (&String, _)| {
+        format!("{} => ['name' => 'x', 'services' => [{}], 'line' => ''],\n", quoted(key), urls(of))
+    };
+    let sandboxes: String = table.iter().map(sandbox).collect();
+    format!("<?php return ['version' => '1', 'line' => 'x', 'every' => [], 'sandboxes' => [{sandboxes}]];")
 }
 
 /// What one file sets; fails when PHP refuses it.

@@ -28,7 +28,28 @@ fn overrides_shop(before: &[u8]) -> Vec<u8> {
     assert!(judge::lints(&after));
     // Put back, the bytes are the committed ones: the patch of the original with nothing overridden.
     assert_eq!(file.patched(&BTreeMap::new()).as_deref(), Ok(before));
+    chooses_shop(&file, &old, &expected);
     after
+}
+
+/// Wraps the values of `file` and checks with PHP that requests without a key see the old values, and those with the
+/// key the overridden one if it can be chosen at all.
+#[track_caller]
+fn chooses_shop(file: &ConfigFile, old: &judge::Values, overridden: &judge::Values) {
+    let wrapped = file.wrapped(judge::PROGRAM_PATH, &BTreeMap::new()).expect("a wrapped file");
+    assert!(judge::lints(&wrapped), "{}", String::from_utf8_lossy(&wrapped));
+    let again = ConfigFile::parse(wrapped.as_slice()).expect("a file that parses");
+    assert_eq!(String::from_utf8_lossy(&again.unwrapped()), String::from_utf8_lossy(file.bytes()));
+    assert_eq!(again.wrapped(judge::PROGRAM_PATH, &BTreeMap::new()).as_ref(), Ok(&wrapped), "wrapped once");
+    let routable = file.routable("shop").is_ok();
+    assert_eq!(again.entry("shop").map(|entry| entry.is_wrapped()), Ok(routable));
+    let table = BTreeMap::from([("pay-22222222".to_owned(), urls(&["shop"]))]);
+    let requests = [(wrapped.as_slice(), None), (&wrapped, Some("pay-22222222")), (&wrapped, Some("pay-33333333"))];
+    let seen = judge::evaluate_requests(&requests, &table);
+    let shown = String::from_utf8_lossy(&wrapped);
+    assert_eq!(seen[0].as_ref(), Some(old), "without a key\n{shown}");
+    assert_eq!(seen[1].as_ref(), Some(if routable { overridden } else { old }), "with the key\n{shown}");
+    assert_eq!(seen[2].as_ref(), Some(old), "with another key\n{shown}");
 }
 
 #[test]
@@ -93,9 +114,112 @@ fn every_way_of_writing_an_entry_is_understood() {
         "<?php\n/* é */ $é = 'ü'; $config['shop_url'] = 'http://öld'; // ñ",
         "<?php $config['shop_url'] = 'http://old'; __halt_compiler(); <? (((( 'shop_url' =>",
         "<?php function urls() { return ['shop_url' => 'http://old']; } return urls();",
+        // Evaluated before or without what stands earlier.
+        "<?php $all = urls(); $config['mail_url'] = 'm'; function urls() { return ['shop_url' => 'http://old']; }",
+        "<?php $f = fn() => ['mail_url' => 'm']; $config['shop_url'] = 'http://old';",
+        "<?php if (getenv('NO_SUCH')) { $config['mail_url'] = 'm'; } $config['shop_url'] = 'http://old';",
+        "<?php getenv('NO_SUCH') and define('MAIL_URL', 'm'); $config['shop_url'] = 'http://old';",
+        "<?php goto end; $config['mail_url'] = 'm'; end: $config['shop_url'] = 'http://old';",
+        "<?php false ? $c['mail_url'] = 'm' : 0; $config['shop_url'] = 'http://old';",
+        "<?php foreach ([] as $x) { $config['mail_url'] = 'm'; } $config['shop_url'] = 'http://old';",
+        "<?php try { $c['mail_url'] = intdiv(1, 0); } catch (Error $e) { $c['shop_url'] = 'http://old'; unset($e); }",
+        "<?php $c['x'] = 1; $c['x'] ??= ['mail_url' => 'm']; $c['shop_url'] = 'http://old';",
+        "<?php switch (1) { case 2: $c['mail_url'] = 'm'; default: $c['shop_url'] = 'http://old'; }",
+        "<?php $x = null; $x?->f(['mail_url' => 'm']); $c['shop_url'] = 'http://old'; unset($x);",
+        "<?php $c['x'] = $c['x'] ?? ['mail_url' => 'm'] ?? 1; $c['shop_url'] = 'http://old';",
+        "<?php $c['m'] = ['mail_url' => 'm']; if (true) { $c['shop_url'] = 'http://old'; }",
+        "<?php $c['m'] = ['mail_url' => 'm', 'shop_url' => 'http://old'];",
+        "<?php namespace A { $c['mail_url'] = 'm'; } namespace B { $c['shop_url'] = 'http://old'; }",
     ] {
         overrides_shop(text.as_bytes());
     }
+}
+
+#[test]
+fn what_php_evaluates_before_it_knows_the_request_is_not_wrapped() {
+    for text in [
+        "<?php const SHOP_URL = 'http://old';",
+        "<?php const ALL = ['shop_url' => 'http://old'];",
+        "<?php class C { const ALL = ['shop_url' => 'http://old']; }",
+        "<?php class C { public $all = ['shop_url' => 'http://old']; }",
+        "<?php class C { public static $all = ['deep' => array('shop_url' => 'http://old')]; }",
+        "<?php class C { function f($all = ['shop_url' => 'http://old']) {} }",
+        "<?php function f($all = ['shop_url' => 'http://old']) {}",
+        "<?php $f = fn($all = ['shop_url' => 'http://old']) => $all;",
+        "<?php function f() { static $all = ['shop_url' => 'http://old']; }",
+        "<?php #[A(['shop_url' => 'http://old'])] class C {}",
+        "<?php enum E: string { const ALL = ['shop_url' => 'http://old']; case A = 'a'; }",
+        "<?php interface I { const ALL = ['shop_url' => 'http://old']; }",
+    ] {
+        let file = ConfigFile::parse(text).expect("a file that parses");
+        let refused = PhpError::ConstantExpression { service: "shop".into(), line: 1 };
+        assert_eq!(file.routable("shop"), Err(refused), "{text}");
+        assert_eq!(file.wrapped("/x.php", &BTreeMap::new()).as_deref(), Ok(text.as_bytes()));
+        // Overridden for every request it can be.
+        let overridden = file.wrapped("/x.php", &urls(&["shop"])).expect("a patch");
+        assert_eq!(Ok(overridden), file.patched(&urls(&["shop"])));
+    }
+    for text in [
+        "<?php class C { function f() { return ['shop_url' => 'http://old']; } }",
+        "<?php class C { const X = 1; function f($a = 1) { $this->c['shop_url'] = 'http://old'; } }",
+        "<?php function f($a = [1]) { static $b = 2; return ['shop_url' => 'http://old']; }",
+        "<?php $x = new class { public $a = 1; function f() { return ['shop_url' => 'http://old']; } };",
+        "<?php enum E { case A; function f() { return ['shop_url' => 'http://old']; } }",
+    ] {
+        let file = ConfigFile::parse(text).expect("a file that parses");
+        assert!(file.routable("shop").is_ok(), "{text}");
+        let wrapped = file.wrapped("/x.php", &BTreeMap::new()).expect("a wrapped file");
+        assert!(judge::lints(&wrapped), "{}", String::from_utf8_lossy(&wrapped));
+    }
+}
+
+#[test]
+fn one_wrapper_reads_the_table_where_it_is_certain_to_come_first() {
+    let readers = |text: &str| {
+        let file = ConfigFile::parse(text).expect("a file that parses");
+        let wrapped = file.wrapped("/x.php", &BTreeMap::new()).expect("a wrapped file");
+        String::from_utf8(wrapped).expect("text").matches("include").count()
+    };
+    let list: String = (0..50).map(|at| format!("$c['s{at}_url'] = 'http://s{at}';\n")).collect();
+    assert_eq!(readers(&format!("<?php\n{list}")), 1);
+    assert_eq!(readers("<?php return ['a' => ['a_url' => 'a', 'b_url' => 'b'], 'c_url' => 'c'];"), 1);
+    assert_eq!(readers("<?php define('A_URL', 'a'); define('B_URL', 'b'); if (X) { $c['c_url'] = 'c'; }"), 1);
+    assert_eq!(readers("<?php if (X) { $c['c_url'] = 'c'; } define('A_URL', 'a'); define('B_URL', 'b');"), 2);
+    assert_eq!(readers("<?php $c['a_url'] = 'a'; function f() { return ['b_url' => 'b', 'c_url' => 'c']; }"), 3);
+    assert_eq!(readers("<?php goto x; $c['a_url'] = 'a'; x: $c['b_url'] = 'b';"), 2);
+}
+
+#[test]
+fn what_looks_like_a_wrapper_and_is_none_stays_a_value() {
+    let file = ConfigFile::parse("<?php $config['shop_url'] = 'http://old';").expect("a file that parses");
+    let wrapped = file.wrapped("/../.sdp/request.php", &BTreeMap::new()).expect("a wrapped file");
+    let wrapped = String::from_utf8(wrapped).expect("text");
+    let is_wrapped =
+        |text: &str| ConfigFile::parse(text).expect("a file that parses").entry("shop").expect("an entry").is_wrapped();
+    assert!(is_wrapped(&wrapped));
+    for (from, to) in [
+        ("['shop']", "['mail']"),
+        ("request.php'", "request.php' . ''"),
+        ("'http://old'))", "'http://old') )"),
+        ("'http://old'))", "'a') . ('b'))"),
+        ("SDP_ROUTES :", "SDP_ROUTES: "),
+    ] {
+        assert!(wrapped.contains(from), "{from} in {wrapped}");
+        assert!(!is_wrapped(&wrapped.replace(from, to)), "{to}");
+    }
+}
+
+#[test]
+fn a_file_that_was_committed_with_wrappers_keeps_them() {
+    let plain = ConfigFile::parse("<?php $c['shop_url'] = 'http://old'; $c['mail_url'] = 'm';").expect("a file");
+    let committed = plain.wrapped("/x.php", &BTreeMap::new()).expect("a wrapped file");
+    let file = ConfigFile::parse(committed.as_slice()).expect("a file that parses");
+    assert_eq!(file.wrapped("/x.php", &BTreeMap::new()).as_ref(), Ok(&committed));
+    assert_eq!(file.patched(&BTreeMap::new()).as_ref(), Ok(&committed));
+    let overridden = file.patched(&urls(&["shop"])).expect("a patch");
+    let overridden = ConfigFile::parse(overridden).expect("a file that parses");
+    assert_eq!(overridden.entry("shop").map(|entry| entry.literal()), Ok(Some(NEW)));
+    assert_eq!(overridden.entry("mail").map(|entry| entry.literal()), Ok(Some("m")));
 }
 
 #[test]

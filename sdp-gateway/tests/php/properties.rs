@@ -209,6 +209,44 @@ fn only_the_overridden_keys_change_and_clearing_restores_the_bytes() {
         .unwrap();
 }
 
+#[test]
+fn a_wrapped_file_is_the_same_without_a_key_has_the_sandboxs_urls_with_it_and_unwraps_to_its_bytes() {
+    let cases = prop::collection::vec(case(), BATCH);
+    runner(2)
+        .run(&cases, |cases| {
+            let keys: Vec<String> = (0..cases.len()).map(|at| format!("case-{at:08}")).collect();
+            let table = keys.iter().cloned().zip(cases.iter().map(|case| case.urls.clone())).collect();
+            let mut files = Vec::new();
+            for case in &cases {
+                let file = ConfigFile::parse(case.text.as_slice()).expect("a file that parses");
+                let wrapped = file.wrapped(judge::PROGRAM_PATH, &BTreeMap::new()).expect("a wrapped file");
+                let again = ConfigFile::parse(wrapped.as_slice()).expect("a wrapped file that parses");
+                prop_assert_eq!(again.unwrapped(), case.text.as_slice());
+                let mut chosen = case.urls.clone();
+                chosen.retain(|service, _| file.routable(service).is_ok());
+                files.push((wrapped, chosen));
+            }
+            let requests: Vec<(&[u8], Option<&str>)> = cases
+                .iter()
+                .zip(&files)
+                .zip(&keys)
+                .flat_map(|((case, (wrapped, _)), key)| {
+                    [(case.text.as_slice(), None), (wrapped, None), (wrapped, Some(key.as_str()))]
+                })
+                .collect();
+            let verdicts = judge::evaluate_requests(&requests, &table);
+            for ((wrapped, chosen), seen) in files.iter().zip(verdicts.chunks(3)) {
+                let shown = String::from_utf8_lossy(wrapped);
+                let Some(old) = &seen[0] else { continue };
+                prop_assert_eq!(seen[1].as_ref(), Some(old), "without a key\n{}", shown);
+                prop_assert_eq!(seen[2].as_ref(), Some(&expected(old, chosen)), "with the key\n{}", shown);
+            }
+            prop_assert!(verdicts.iter().flatten().count() > cases.len() * 2, "PHP refuses most of the corpus");
+            Ok(())
+        })
+        .unwrap();
+}
+
 /// One byte or short stretch of `text` removed, doubled, replaced or inserted.
 fn mutated(text: &[u8], at: usize, kind: u8, byte: u8) -> Vec<u8> {
     let at = at % text.len();

@@ -1,12 +1,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use sdp_core::testing::ManualClock;
 use sdp_core::testing::conformance::routes::{GatewayFixture, suite};
 use sdp_core::{RouteChanges, RouteOrigin, RouteStore};
 use sdp_gateway::php::ConfigFile;
 
-use crate::fixture::{Gateway, changes};
+use crate::fixture::{Gateway, changes, requests};
 
 /// How the suite's gateways write their configuration.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,22 @@ impl GatewayFixture for Fixture {
     async fn is_as_committed(&self) -> bool {
         fs::read(self.gateway.config()).unwrap() == self.gateway.committed()
     }
+
+    async fn switch_fixed(&self, branch: &str, services: &[(&str, &str)], fixed: &str) {
+        let (constant, others): (Vec<_>, Vec<_>) = services.iter().copied().partition(|(service, _)| *service == fixed);
+        let text = self.style.write(&others);
+        let (open, rest) = text.split_once('\n').unwrap();
+        let constant = format!("const {}_URL = '{}';\n", fixed.to_uppercase(), constant[0].1);
+        self.gateway.switch_to(branch, format!("{open}\n{constant}{rest}"));
+    }
+
+    async fn route_per_request(&self, on: bool) {
+        self.gateway.per_request.store(on, Ordering::Relaxed);
+    }
+
+    fn clock(&self) -> ManualClock {
+        self.gateway.clock.clone()
+    }
 }
 
 #[tokio::test]
@@ -76,7 +94,18 @@ fn numbered(count: usize) -> (Gateway, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_parallel_changes_none_is_lost_and_no_reader_sees_half() {
+    parallel_changes(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_parallel_changes_per_request_none_is_lost_and_no_reader_sees_half() {
+    parallel_changes(true).await;
+}
+
+async fn parallel_changes(per_request: bool) {
     let (gateway, services) = numbered(24);
+    gateway.per_request.store(per_request, Ordering::Relaxed);
+    gateway.routes().apply(&RouteChanges::default()).await.unwrap();
     let readers = tokio::task::JoinSet::from_iter((0..3).map(|_| {
         let (config, routes) = (gateway.config(), gateway.routes());
         async move {
@@ -94,7 +123,11 @@ async fn of_many_parallel_changes_none_is_lost_and_no_reader_sees_half() {
     let writers = tokio::task::JoinSet::from_iter(services.iter().map(|service| {
         let (routes, service) = (gateway.routes(), service.clone());
         async move {
-            let set = changes(&format!("of-{service}"), &[(&service, Some("http://127.0.0.1:9"))]);
+            let by = format!("of-{service}");
+            let mut set = changes(&by, &[(&service, Some("http://127.0.0.1:9"))]);
+            if per_request {
+                set.requests = requests(&by, Some(&[(&service, "http://127.0.0.1:8")])).requests;
+            }
             routes.apply(&set).await.unwrap();
         }
     }));
@@ -104,7 +137,9 @@ async fn of_many_parallel_changes_none_is_lost_and_no_reader_sees_half() {
     for (route, owner) in table.routes.iter().map(|route| (route, route.owner.as_ref().unwrap().to_string())) {
         assert_eq!((route.origin, owner), (RouteOrigin::Sandbox, format!("of-{}", route.service)));
     }
-    assert_eq!(gateway.files(), [".sdp/lock", ".sdp/overrides.json", crate::fixture::CONFIG]);
+    assert_eq!((table.per_request, table.requests.len()), (per_request, if per_request { 24 } else { 0 }));
+    let own: &[&str] = if per_request { &[".sdp/request.php", ".sdp/routes.php"] } else { &[] };
+    assert_eq!(gateway.files(), [&[".sdp/lock", ".sdp/overrides.json"], own, &[crate::fixture::CONFIG]].concat());
 }
 
 #[tokio::test]

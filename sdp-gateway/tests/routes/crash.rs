@@ -1,13 +1,14 @@
 //! A change that is cut off between its writes is either made or not, and the next look says which.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use async_trait::async_trait;
-use sdp_core::{RouteChanges, RouteOrigin, RouteStore};
+use sdp_core::{RouteChanges, RouteOrigin, RouteStore, RouteTable};
 use sdp_gateway::reload::{Reload, ReloadError, Reloaded};
 
-use crate::fixture::{Gateway, changes};
+use crate::fixture::{Gateway, changes, requests};
 
 const TWO: &str = "<?php\n$config['shop_url'] = 'http://shop';\n$config['mail_url'] = 'http://mail';\n";
 
@@ -62,6 +63,60 @@ async fn cut_off_before_the_file_was_replaced_the_change_is_not_made() {
     let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
     assert!(table.warnings.is_empty(), "{:?}", table.warnings);
     assert_eq!(table.get(&"shop".parse().unwrap()).unwrap().owner, None);
+}
+
+/// A gateway that routes per request, whose last change was cut off after the files were replaced, and the table as it
+/// was before.
+fn cut_off_per_request() -> (Gateway, Vec<u8>) {
+    let gateway = Gateway::per_request(TWO);
+    let (called, was_called) = mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let routes = gateway.routes();
+    let mine = requests("mine", Some(&[("mail", "http://127.0.0.1:1")]));
+    runtime.block_on(async { routes.apply(&mine).await }).unwrap();
+    let before = fs::read(gateway.own("routes.php")).unwrap();
+    let routes = gateway.routes_with(gateway.settings(), DiesHere(called));
+    runtime.spawn(async move { routes.apply(&requests("pay", Some(&[("shop", "http://127.0.0.1:2")]))).await });
+    was_called.recv().unwrap();
+    (gateway, before)
+}
+
+#[tokio::test]
+async fn routes_per_request_that_were_cut_off_are_set_or_not() {
+    for replaced in [true, false] {
+        let (gateway, before) = tokio::task::spawn_blocking(cut_off_per_request).await.unwrap();
+        if !replaced {
+            fs::write(gateway.own("routes.php"), before).unwrap();
+        }
+        let sandboxes = |table: &RouteTable| table.requests.keys().map(ToString::to_string).collect::<Vec<_>>();
+        let expected = if replaced { vec!["mine", "pay"] } else { vec!["mine"] };
+        let table = gateway.routes().table().await.unwrap();
+        assert_eq!(sandboxes(&table), expected);
+        assert!(table.per_request && table.warnings.is_empty(), "{:?}", table.warnings);
+        let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
+        assert_eq!(sandboxes(&table), expected);
+        assert!(table.warnings.is_empty(), "{:?}", table.warnings);
+        assert!(!fs::read_to_string(gateway.own("overrides.json")).unwrap().contains("pending"));
+    }
+}
+
+#[tokio::test]
+async fn a_switch_to_routing_per_request_that_was_cut_off_is_no_drift() {
+    let gateway = Gateway::new(TWO);
+    gateway.routes().apply(&changes("mine", &[("mail", Some("http://127.0.0.1:1"))])).await.unwrap();
+    gateway.per_request.store(true, Ordering::Relaxed);
+    // The table is there and the configuration is not wrapped yet.
+    let whole = Gateway::per_request(TWO);
+    whole.routes().apply(&changes("mine", &[("mail", Some("http://127.0.0.1:1"))])).await.unwrap();
+    for name in ["request.php", "routes.php"] {
+        fs::copy(whole.own(name), gateway.own(name)).unwrap();
+    }
+    let table = gateway.routes().table().await.unwrap();
+    assert!(!table.per_request);
+    assert_eq!(table.get(&"mail".parse().unwrap()).unwrap().origin, RouteOrigin::Sandbox);
+    let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
+    assert!(table.per_request && table.warnings.is_empty(), "{:?}", table.warnings);
+    assert_eq!(gateway.text(), whole.text());
 }
 
 #[tokio::test]

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use sdp_core::model::repo::{Branch, Checkout, RepoSpec};
+use sdp_core::testing::ManualClock;
 use sdp_core::{
-    BranchName, EventSink, InstanceKey, Override, OverrideKind, RepoError, RepoName, RepoSource, RouteChanges,
+    BranchName, EventSink, InstanceKey, Override, OverrideKind, RepoError, RepoName, RepoSource, RequestRoutes,
+    RouteChanges, SandboxKey,
 };
 use sdp_gateway::php::ConfigFile;
 use sdp_gateway::reload::{NoReload, Reload};
@@ -23,14 +26,23 @@ pub(crate) const CONFIG: &str = "application/config/config.php";
 pub(crate) struct Gateway {
     dir: TempDir,
     repo: Arc<OneCheckout>,
+    pub(crate) clock: ManualClock,
+    pub(crate) per_request: AtomicBool,
 }
 
 impl Gateway {
     /// A checkout of `main` whose configuration is `committed`.
     pub(crate) fn new(committed: impl AsRef<[u8]>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let gateway = Self { repo: Arc::default(), dir };
+        let gateway = Self { repo: Arc::default(), dir, clock: ManualClock::default(), per_request: false.into() };
         gateway.switch_to("main", committed);
+        gateway
+    }
+
+    /// A checkout whose gateway routes per request.
+    pub(crate) fn per_request(committed: impl AsRef<[u8]>) -> Self {
+        let gateway = Self::new(committed);
+        gateway.per_request.store(true, Ordering::Relaxed);
         gateway
     }
 
@@ -72,7 +84,8 @@ impl Gateway {
 
     /// A configuration that names this gateway's file and reloads nothing.
     pub(crate) fn settings(&self) -> GatewayConfig {
-        GatewayConfig::new("erangel-ocean".parse().unwrap(), CONFIG)
+        let per_request = self.per_request.load(Ordering::Relaxed);
+        GatewayConfig { per_request, ..GatewayConfig::new("erangel-ocean".parse().unwrap(), CONFIG) }
     }
 
     pub(crate) fn routes(&self) -> PhpRoutes {
@@ -80,7 +93,8 @@ impl Gateway {
     }
 
     pub(crate) fn routes_with(&self, settings: GatewayConfig, reload: impl Reload + 'static) -> PhpRoutes {
-        PhpRoutes::new(settings, Arc::clone(&self.repo) as Arc<dyn RepoSource>, Arc::new(reload)).unwrap()
+        let repos = Arc::clone(&self.repo) as Arc<dyn RepoSource>;
+        PhpRoutes::with_clock(settings, repos, Arc::new(reload), Arc::new(self.clock.clone())).unwrap()
     }
 
     /// Everything below the checkout, relative, sorted: what would show a leak.
@@ -111,12 +125,32 @@ impl Gateway {
 
 /// Changes that sandbox `by` asks for: a URL to set, or none to clear.
 pub(crate) fn changes(by: &str, services: &[(&str, Option<&str>)]) -> RouteChanges {
-    let change =
-        |url: &str| Override { url: url.parse().unwrap(), kind: OverrideKind::Sandbox, owner: by.parse().unwrap() };
+    let change = |url: &str| {
+        let (url, owner) = (url.parse().unwrap(), by.parse().unwrap());
+        Override::new(url, OverrideKind::Sandbox, owner)
+    };
     RouteChanges {
         services: services.iter().map(|(name, url)| (name.parse().unwrap(), url.map(change))).collect(),
         by: Some(by.parse().unwrap()),
-        takeover: false,
+        ..RouteChanges::default()
+    }
+}
+
+/// The key of sandbox `name` in these tests.
+pub(crate) fn key(name: &str) -> SandboxKey {
+    SandboxKey::generate(&name.parse().unwrap(), 7)
+}
+
+/// Routes of sandbox `by`'s own requests, asked for by itself; none to clear them.
+pub(crate) fn requests(by: &str, services: Option<&[(&str, &str)]>) -> RouteChanges {
+    let routes = services.map(|services| RequestRoutes {
+        key: key(by),
+        services: services.iter().map(|(name, url)| (name.parse().unwrap(), url.parse().unwrap())).collect(),
+    });
+    RouteChanges {
+        requests: [(by.parse().unwrap(), routes)].into(),
+        by: Some(by.parse().unwrap()),
+        ..RouteChanges::default()
     }
 }
 

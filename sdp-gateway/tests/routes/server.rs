@@ -20,13 +20,13 @@ const TWO: &str = "<?php defined('BASEPATH') OR exit('no');\n$config['shop_url']
                    $config['mail_url'] = rtrim('http://mail/', '/');\n";
 
 /// PHP's own web server on a free port, serving a gateway's checkout.
-struct Server {
+pub(crate) struct Server {
     process: Child,
-    url: Url,
+    pub(crate) url: Url,
 }
 
 impl Server {
-    fn start(gateway: &Gateway, settings: &[&str]) -> Self {
+    pub(crate) fn start(gateway: &Gateway, settings: &[&str]) -> Self {
         let mut process = Command::new("php")
             .args(["-n"])
             .args(settings.iter().flat_map(|setting| ["-d", setting]))

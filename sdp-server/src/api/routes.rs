@@ -66,13 +66,13 @@ async fn set(
             RouteTarget::Ocp => None,
             RouteTarget::Sandbox => {
                 let url = own_url(state, &sandbox, &service).await?;
-                Some(Override { url, kind: OverrideKind::Sandbox, owner: sandbox.clone() })
+                Some(Override::new(url, OverrideKind::Sandbox, sandbox.clone()))
             }
-            RouteTarget::Url(url) => Some(Override { url, kind: OverrideKind::Custom, owner: sandbox.clone() }),
+            RouteTarget::Url(url) => Some(Override::new(url, OverrideKind::Custom, sandbox.clone())),
         };
         services.insert(service, wanted);
     }
-    let changes = RouteChanges { services, by: Some(sandbox), takeover };
+    let changes = RouteChanges { services, by: Some(sandbox), takeover, ..RouteChanges::default() };
     ask(state, RequestBody::ApplyRoutes { changes }).await
 }
 

@@ -125,7 +125,7 @@ async fn reset_routes(state: &AppState, gateway: &AgentName, sandbox: &SandboxNa
     let owned = table.routes.into_iter().filter(|route| route.owner.as_ref() == Some(sandbox));
     let services: std::collections::BTreeMap<_, _> = owned.map(|route| (route.service, None)).collect();
     if !services.is_empty() {
-        let changes = RouteChanges { services, by: Some(sandbox.clone()), takeover: false };
+        let changes = RouteChanges { services, by: Some(sandbox.clone()), ..RouteChanges::default() };
         state.hub().request(gateway, RequestBody::ApplyRoutes { changes }).await?;
     }
     Ok(())

@@ -1,5 +1,8 @@
 //! The suite of [`RouteStore`].
 
+mod claims;
+mod requests;
+
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
@@ -9,6 +12,7 @@ use crate::{
         route::{Override, OverrideKind, RouteChanges, RouteOrigin, RouteTable, ServiceUrl},
     },
     routes::{RouteError, RouteStore},
+    testing::ManualClock,
 };
 
 /// A gateway that the suite can act on from outside the store.
@@ -26,6 +30,15 @@ pub trait GatewayFixture: Sync {
 
     /// Whether the gateway's file is, byte for byte, the committed one.
     async fn is_as_committed(&self) -> bool;
+
+    /// As [`switch`](Self::switch), with `fixed` written where its value cannot be chosen per request.
+    async fn switch_fixed(&self, branch: &str, services: &[(&str, &str)], fixed: &str);
+
+    /// Whether the stores made from now on route per request. Off at first.
+    async fn route_per_request(&self, on: bool);
+
+    /// The clock of all its stores.
+    fn clock(&self) -> ManualClock;
 }
 
 const SERVICES: [(&str, &str); 3] = [
@@ -46,6 +59,8 @@ pub async fn suite(gateway: &dyn GatewayFixture) {
     an_override_of_a_service_the_branch_lacks_is_kept_aside(gateway).await;
     a_hand_edit_is_shown_as_drift_and_overwritten_by_the_next_change(gateway).await;
     concurrent_changes_are_all_kept(gateway).await;
+    claims::suite(gateway).await;
+    requests::suite(gateway).await;
 }
 
 fn service(name: &str) -> ServiceName {
@@ -59,14 +74,14 @@ fn sandbox(name: &str) -> SandboxName {
 /// Changes by sandbox `by`: a URL to set, or none to clear.
 fn changes(by: &str, services: &[(&str, Option<&str>)]) -> RouteChanges {
     let change = |(name, url): &(&str, Option<&str>)| {
-        let over = url.map(|url| Override {
-            url: ServiceUrl::new(url).expect("a valid URL"),
-            kind: OverrideKind::Sandbox,
-            owner: sandbox(by),
+        let over = url.map(|url| {
+            let url = ServiceUrl::new(url).expect("a valid URL");
+            Override::new(url, OverrideKind::Sandbox, sandbox(by))
         });
         (service(name), over)
     };
-    RouteChanges { services: services.iter().map(change).collect(), by: Some(sandbox(by)), takeover: false }
+    let services = services.iter().map(change).collect();
+    RouteChanges { services, by: Some(sandbox(by)), ..RouteChanges::default() }
 }
 
 fn value<'a>(table: &'a RouteTable, name: &str) -> (&'a str, RouteOrigin) {
@@ -74,15 +89,14 @@ fn value<'a>(table: &'a RouteTable, name: &str) -> (&'a str, RouteOrigin) {
     (&route.value, route.origin)
 }
 
-/// A fresh checkout of `main` without overrides.
+/// A fresh checkout of `main` without overrides, whose gateway does not route per request.
 async fn fresh(gateway: &dyn GatewayFixture) -> Box<dyn RouteStore> {
     gateway.switch("main", &SERVICES).await;
     let store = gateway.store();
     store.snapshot(&"main".parse().expect("valid")).await.expect("snapshot");
     let table = store.table().await.expect("table");
-    let owned = table.routes.iter().filter(|route| route.owner.is_some());
-    let services = owned.map(|route| (route.service.clone(), None)).collect();
-    store.apply(&RouteChanges { services, by: None, takeover: true }).await.expect("clear");
+    let clear = table.routes.iter().filter_map(|route| route.owner.clone()).chain(table.requests.into_keys()).collect();
+    store.apply(&RouteChanges { clear, takeover: true, ..RouteChanges::default() }).await.expect("clear");
     assert!(gateway.is_as_committed().await, "without overrides the file is the committed one");
     store
 }
@@ -156,7 +170,7 @@ async fn another_sandboxes_route_is_refused_unless_taken_over(gateway: &dyn Gate
     store.apply(&changes("pay", &[("eredar", Some("http://127.0.0.1:6"))])).await.expect("apply");
     for change in [Some("http://127.0.0.1:7"), None] {
         match store.apply(&changes("ship", &[("eredar", change)])).await {
-            Err(RouteError::Claimed { service: name, holder }) => {
+            Err(RouteError::Claimed { service: name, holder, .. }) => {
                 assert_eq!((name, holder), (service("eredar"), sandbox("pay")));
             }
             other => panic!("expected Claimed, got {other:?}"),

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 
 use sdp_core::{
     AgentName, DeploymentId, Inventory, RecipeKind, RepoInfo,
-    protocol::{
-        AgentFrame, Frame, Hello, Outcome, Reply, ReplyBody, ServerFrame, TokenFrame, VERSION, WireMessage,
-    },
+    protocol::{AgentFrame, Frame, Hello, Outcome, Reply, ReplyBody, ServerFrame, TokenFrame, VERSION, WireMessage},
 };
 use serde_json::{Value, json};
 

@@ -51,10 +51,8 @@ pub async fn connect_narrow(server: SocketAddr, path: &str, bearer: Option<&str>
 
 async fn upgrade(stream: TcpStream, server: SocketAddr, path: &str, bearer: Option<&str>) -> (Reader, Writer) {
     let (read, write) = stream.into_split();
-    let (mut reader, mut writer) = (
-        Reader(BufReader::with_capacity(BUFFER_BYTES, read)),
-        Writer(BufWriter::with_capacity(BUFFER_BYTES, write)),
-    );
+    let (mut reader, mut writer) =
+        (Reader(BufReader::with_capacity(BUFFER_BYTES, read)), Writer(BufWriter::with_capacity(BUFFER_BYTES, write)));
     let authorization = bearer.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

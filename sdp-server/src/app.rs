@@ -8,12 +8,12 @@ use std::{
 };
 
 use axum::Router;
+use rustix::net::sockopt;
 use sdp_core::{
     AgentName,
     config::ConfigError,
     data_dir::{DataDirError, DataDirLock},
 };
-use rustix::net::sockopt;
 use secrecy::SecretString;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -81,13 +81,7 @@ pub(super) async fn run(
 }
 
 /// Makes a group of batches durable and acknowledges them.
-async fn keep(
-    hub: &Hub,
-    agent: &AgentName,
-    known: &mut Known,
-    taken: Vec<Queued>,
-    frames: &Frames,
-) -> Result<(), End> {
+async fn keep(hub: &Hub, agent: &AgentName, known: &mut Known, taken: Vec<Queued>, frames: &Frames) -> Result<(), End> {
     let mut groups: BTreeMap<DeploymentId, Vec<EventBatch>> = BTreeMap::new();
     let mut rooms = Vec::with_capacity(taken.len());
     for (batch, room) in taken.into_iter().map(|queued| *queued) {

@@ -148,7 +148,8 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// Asks once whether the instance is healthy. Returns within a few seconds.
     ///
     /// # Errors
-    /// [`DeployError::NotFound`] when there is no such instance.
+    /// [`DeployError::NotFound`] when there is no such instance; [`DeployError::EngineAway`] at once,
+    /// where other calls wait for an engine that is being restarted.
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError>;
 
     /// Removes the previous instance: the new one stays. Idempotent.
@@ -301,8 +302,19 @@ pub enum DeployError {
         /// Sandbox and repo.
         key: InstanceKey,
     },
-    /// The container engine does not answer, or refused.
-    #[error("the container engine failed to {action}; is it running, and may this user use it?")]
+    /// The container engine does not answer.
+    #[error(
+        "the container engine does not answer, asked to {action}; start it if it does not run (`systemctl status docker` tells), let the agent's user use its socket, and try again"
+    )]
+    EngineAway {
+        /// What was asked of it.
+        action: String,
+        /// What went wrong below.
+        #[source]
+        source: Source,
+    },
+    /// The container engine refused.
+    #[error("the container engine failed to {action}; its log says more (`journalctl -u docker`)")]
     Engine {
         /// What was asked of it.
         action: String,
@@ -345,7 +357,7 @@ impl DeployError {
             Self::ImageMissing { .. } => ErrorCode::ImageMissing,
             Self::Start { .. } => ErrorCode::StartFailed,
             Self::NotFound { .. } => ErrorCode::NotFound,
-            Self::Engine { .. } => ErrorCode::EngineUnavailable,
+            Self::Engine { .. } | Self::EngineAway { .. } => ErrorCode::EngineUnavailable,
             Self::Io { .. } => ErrorCode::Internal,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::Sink(_) => ErrorCode::EventsUnavailable,

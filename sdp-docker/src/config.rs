@@ -17,6 +17,8 @@ pub struct DockerConfig {
     pub publish: IpAddr,
     /// How long a program may take to end after SIGTERM. Default 10 s.
     pub stop_timeout: Duration,
+    /// How long an engine that is away, as during its restart, is waited for. Default 20 s.
+    pub patience: Duration,
 }
 
 impl DockerConfig {
@@ -27,6 +29,7 @@ impl DockerConfig {
             socket: "/var/run/docker.sock".into(),
             publish: Ipv4Addr::LOCALHOST.into(),
             stop_timeout: Duration::from_secs(10),
+            patience: Duration::from_secs(20),
         }
     }
 }

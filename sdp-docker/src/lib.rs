@@ -9,6 +9,8 @@ mod marked;
 mod probe;
 mod process;
 mod process_deployer;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use config::{DockerConfig, ProcessConfig};
 pub use docker_deployer::DockerDeployer;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -35,6 +36,7 @@ struct Gateway {
     overrides: BTreeMap<ServiceName, Override>,
     reloads: u64,
     fail_reload: bool,
+    hangs: bool,
 }
 
 impl MemoryRoutes {
@@ -83,6 +85,11 @@ impl MemoryRoutes {
     /// Whether reloads fail from now on.
     pub fn fail_reload(&self, fail: bool) {
         self.gateway().fail_reload = fail;
+    }
+
+    /// Whether changes do not come to an end from now on.
+    pub fn hang(&self, hang: bool) {
+        self.gateway().hangs = hang;
     }
 
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
@@ -155,6 +162,9 @@ impl RouteStore for MemoryRoutes {
     }
 
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError> {
+        while self.gateway().hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut gateway = self.gateway();
         gateway.check(changes)?;
         let mut overrides = gateway.overrides.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sdp_core::{Artifact, DeployJob, HostPort, Instance, InstanceKey, InstanceState};
+use sdp_core::{Artifact, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState};
 
 pub(crate) const OWNER: &str = "sdp.owner";
 const SANDBOX: &str = "sdp.sandbox";
@@ -39,6 +39,11 @@ pub(crate) fn of_job(owner: &str, job: &DeployJob, artifact: &Artifact) -> HashM
     labels
 }
 
+/// The deployment that labels name.
+pub(crate) fn deployment(labels: &HashMap<String, String>) -> Option<DeploymentId> {
+    labels.get(DEPLOYMENT)?.parse().ok()
+}
+
 /// The key that labels name; none when they are not ours.
 pub(crate) fn key(labels: &HashMap<String, String>) -> Option<InstanceKey> {
     let repo = labels.get(REPO)?.parse().ok()?;
@@ -63,7 +68,7 @@ pub(crate) fn instance(
         // A sandbox may be called so that its plain name ends like a parked one.
         parked: name == format!("{plain}{PARKED_SUFFIX}"),
         name: name.to_owned(),
-        deployment: labels.get(DEPLOYMENT)?.parse().ok()?,
+        deployment: deployment(labels)?,
         branch: labels.get(BRANCH)?.parse().ok()?,
         commit: labels.get(COMMIT)?.parse().ok()?,
         host_port: labels.get(PORT)?.parse::<HostPort>().ok()?,

@@ -61,6 +61,9 @@ pub enum Probe {
     Healthy,
     /// Not yet; why, in a few words: `GET /healthz answered 503`.
     NotYet(String),
+    /// Its program was ended with the engine, which has been restarted since:
+    /// [`restart`](Deployer::restart) brings it back. Told once for each time.
+    TakenDown,
     /// It never will: its program has exited.
     Dead {
         /// The exit code.

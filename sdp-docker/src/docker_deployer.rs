@@ -1,15 +1,14 @@
 //! The adapter: [`Deployer`] on the Docker API.
 
 use std::{
+    collections::HashMap,
     net::{SocketAddr, TcpListener},
     path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
-use bollard::{
-    models::ContainerUpdateBody,
-    query_parameters::{CreateContainerOptionsBuilder, RestartContainerOptionsBuilder},
-};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, RestartContainerOptionsBuilder};
 use sdp_core::{
     Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, HostPort, Instance,
     InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
@@ -39,6 +38,8 @@ pub struct DockerDeployer {
     engine: Engine,
     client: reqwest::Client,
     config: DockerConfig,
+    /// The engine's outages up to the time that an instance not yet final was started, by its id.
+    outages: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 impl DockerDeployer {
@@ -50,7 +51,7 @@ impl DockerDeployer {
         let engine = Engine::connect(&config.socket, config.patience).await?;
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
-        Ok(Self { engine, client, config })
+        Ok(Self { engine, client, config, outages: Arc::default() })
     }
 
     /// Which of these images are not on the machine.
@@ -119,7 +120,7 @@ impl DockerDeployer {
 
     /// Stops the current container and gives its name free.
     async fn park(&self, found: &Found) -> Result<(), DeployError> {
-        self.engine.stop_container(&found.id, self.stop_seconds()).await?;
+        self.stop_for_good(found).await?;
         self.engine.rename(&found.id, &format!("{}{}", found.name, labels::PARKED_SUFFIX)).await
     }
 
@@ -129,7 +130,37 @@ impl DockerDeployer {
         if found.is_some_and(|found| found.name != name) {
             self.engine.rename(id, name).await?;
         }
-        if start { self.engine.start_container(id, name).await } else { Ok(()) }
+        if !start {
+            return Ok(());
+        }
+        self.engine.keep_running(id, true).await?;
+        self.engine.start_container(id, name).await
+    }
+
+    async fn stop_for_good(&self, found: &Found) -> Result<(), DeployError> {
+        self.engine.keep_running(&found.id, false).await?;
+        self.engine.stop_container(&found.id, self.stop_seconds()).await
+    }
+
+    /// Notes that an instance was started, or is final.
+    fn note_outages(&self, id: &str, started: bool) {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        match started {
+            true => drop(outages.insert(id.to_owned(), self.engine.outages())),
+            false => drop(outages.remove(id)),
+        }
+    }
+
+    /// Whether an instance has been settled: one that has not must be seen dead when it crashes.
+    fn is_final(&self, id: &str) -> bool {
+        !self.outages.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// Whether the engine was away since an instance was started. True once for each time.
+    fn was_taken_down(&self, id: &str) -> bool {
+        let now = self.engine.outages();
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        outages.get_mut(id).is_some_and(|before| std::mem::replace(before, now) != now)
     }
 
     fn stop_seconds(&self) -> i32 {
@@ -258,6 +289,7 @@ impl Deployer for DockerDeployer {
                 return Err(error);
             }
         };
+        self.note_outages(&current.id, true);
         let (id, port) = (short(&current.id), current.host_port);
         sink.accept(EventKind::note(Stage::Start, format!("started {name} ({id}) on port {port}"))).await?;
         let previous = replaced.map(|instance| Instance { parked: true, ..instance });
@@ -272,6 +304,7 @@ impl Deployer for DockerDeployer {
         match now.state {
             InstanceState::Running => {}
             InstanceState::Created => return Ok(Probe::NotYet("its program has not been started".into())),
+            InstanceState::Exited { .. } if self.was_taken_down(&instance.id) => return Ok(Probe::TakenDown),
             InstanceState::Exited { exit_code } | InstanceState::Restarting { exit_code } => {
                 return Ok(Probe::Dead { exit_code, last_lines: engine.last_lines(&instance.id).await });
             }
@@ -286,12 +319,11 @@ impl Deployer for DockerDeployer {
 
     async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError> {
         let current = &replacement.current;
+        self.note_outages(&current.id, false);
         if let Some(previous) = &replacement.previous {
             self.engine.remove_container(&previous.id).await?;
         }
-        let body = ContainerUpdateBody { restart_policy: Some(container::keep_running()), ..Default::default() };
-        let updated = self.engine.patiently(|| self.engine.docker.update_container(&current.id, body.clone())).await;
-        engine::unless_gone(updated).map_err(engine::failed("set a restart policy"))?;
+        self.engine.keep_running(&current.id, true).await?;
         // An engine that was restarted since the last probe has not brought it back.
         self.engine.start_container(&current.id, &current.name).await?;
         let found = self.engine.containers().await?.into_iter().find(|found| found.id == current.id);
@@ -304,6 +336,7 @@ impl Deployer for DockerDeployer {
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
+        self.note_outages(&replacement.current.id, false);
         self.engine.remove_container(&replacement.current.id).await?;
         let Some(previous) = &replacement.previous else { return Ok(false) };
         let ran = matches!(previous.state, InstanceState::Running | InstanceState::Restarting { .. });
@@ -314,12 +347,14 @@ impl Deployer for DockerDeployer {
     }
 
     async fn stop(&self, key: &InstanceKey) -> Result<(), DeployError> {
-        let found = self.current(key).await?;
-        self.engine.stop_container(&found.id, self.stop_seconds()).await
+        self.stop_for_good(&self.current(key).await?).await
     }
 
     async fn restart(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let found = self.current(key).await?;
+        if self.is_final(&found.id) {
+            self.engine.keep_running(&found.id, true).await?;
+        }
         let options = || Some(RestartContainerOptionsBuilder::new().t(self.stop_seconds()).build());
         let restarted = self.engine.patiently(|| self.engine.docker.restart_container(&found.id, options())).await;
         restarted.map_err(engine::not_started(&found.name))

@@ -231,8 +231,8 @@ impl<'a> Stages<'a> {
                     self.note(Stage::Health, format!("healthy after {ms} ms")).await?;
                     return Ok(Did::Work);
                 }
-                // An engine that ends takes what it runs with it, and brings back what is final only.
-                Probe::Dead { .. } if absence.takes_the_blame() => {
+                // An engine that comes back starts only what had proved healthy.
+                Probe::TakenDown => {
                     self.note(Stage::Health, "the container engine was restarted; starting the instance again").await?;
                     deployer.restart(&self.request.key).await.map_err(|error| Problem::from(&error))?;
                 }
@@ -375,8 +375,6 @@ impl<'a> Stages<'a> {
 struct Absence {
     since: Option<Instant>,
     past: Duration,
-    /// Whether a program found dead may have been ended by it.
-    to_blame: bool,
 }
 
 impl Absence {
@@ -387,7 +385,6 @@ impl Absence {
     fn ends(&mut self) {
         if let Some(since) = self.since.take() {
             self.past += since.elapsed();
-            self.to_blame = true;
         }
     }
 
@@ -398,11 +395,6 @@ impl Absence {
 
     fn total(&self) -> Duration {
         self.past + self.lasts()
-    }
-
-    /// True once after each.
-    fn takes_the_blame(&mut self) -> bool {
-        std::mem::take(&mut self.to_blame)
     }
 }
 

@@ -74,6 +74,7 @@ struct Running {
     instance: Instance,
     behaviour: Behaviour,
     settled: bool,
+    taken_down: bool,
 }
 
 impl MemoryDeployer {
@@ -84,6 +85,7 @@ impl MemoryDeployer {
         if behaviour == Behaviour::EngineAway {
             for running in machine.instances.iter_mut().filter(|running| !running.settled) {
                 running.instance.state = InstanceState::Exited { exit_code: 137 };
+                running.taken_down = true;
             }
         }
     }
@@ -222,7 +224,7 @@ impl Deployer for MemoryDeployer {
             restarts: 0,
             parked: false,
         };
-        machine.instances.push(Running { instance: current.clone(), behaviour, settled: false });
+        machine.instances.push(Running { instance: current.clone(), behaviour, settled: false, taken_down: false });
         Ok(Replacement { current, previous })
     }
 
@@ -231,6 +233,9 @@ impl Deployer for MemoryDeployer {
         machine.engine("list containers")?;
         let running = machine.by_id(&instance.id);
         let running = running.ok_or_else(|| DeployError::NotFound { key: instance.key.clone() })?;
+        if std::mem::take(&mut running.taken_down) {
+            return Ok(Probe::TakenDown);
+        }
         Ok(match (&running.instance.state, running.behaviour) {
             (InstanceState::Exited { exit_code }, _) => {
                 Probe::Dead { exit_code: *exit_code, last_lines: vec!["panic: told to crash".into()] }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use bollard::models::{ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum};
+use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
 use sdp_core::{Artifact, DeployError, DeployJob, NetworkMode, RecipeKind};
 
 use super::labels;
@@ -78,9 +78,4 @@ fn out_in_container(job: &DeployJob, artifact: &Artifact, mount: &str) -> String
         Some(inner) => format!("{mount}/{}", inner.display()),
         None => mount.to_owned(),
     }
-}
-
-/// The restart policy of a container that has proved healthy.
-pub(crate) fn keep_running() -> RestartPolicy {
-    RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }
 }

@@ -3,7 +3,7 @@
 
 use bollard::{
     exec::{CreateExecOptions, StartExecResults},
-    models::{ContainerCpuStats, ContainerInspectResponse},
+    models::{ContainerCpuStats, ContainerInspectResponse, ContainerUpdateBody, RestartPolicy, RestartPolicyNameEnum},
     query_parameters::{
         InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
         RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
@@ -79,6 +79,19 @@ impl Engine {
             return Ok(());
         }
         Err(engine::failed("rename a container")(error))
+    }
+
+    /// Says whether the engine starts a container again when it ends, or the engine itself was
+    /// restarted.
+    ///
+    /// `always`, not `unless-stopped`: an engine that comes back from a crash stops what still runs,
+    /// and takes that for a person's doing. So what is stopped on purpose is told to stay so.
+    pub(crate) async fn keep_running(&self, id: &str, keep: bool) -> Result<(), DeployError> {
+        let name = if keep { RestartPolicyNameEnum::ALWAYS } else { RestartPolicyNameEnum::NO };
+        let policy = RestartPolicy { name: Some(name), maximum_retry_count: None };
+        let body = ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
+        let updated = self.patiently(|| self.docker.update_container(id, body.clone())).await;
+        engine::unless_gone(updated).map_err(engine::failed("set a restart policy"))
     }
 
     /// Starts a container that is there; one that runs is left as it is.

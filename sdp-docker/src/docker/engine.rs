@@ -1,6 +1,7 @@
 //! Talking to the engine: waiting for it while it is restarted, its errors told as ours.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
         Arc,
@@ -9,9 +10,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
+use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, query_parameters::EventsOptionsBuilder};
+use futures_util::StreamExt;
 use sdp_core::DeployError;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long the engine may take to answer, in seconds.
 const ENGINE_TIMEOUT_SECONDS: u64 = 120;
@@ -25,6 +28,8 @@ pub(crate) struct Engine {
     pub(crate) docker: Docker,
     patience: Duration,
     outages: Arc<AtomicU64>,
+    /// Ends with the last clone.
+    _watch: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Engine {
@@ -33,7 +38,10 @@ impl Engine {
         let path = socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&path, ENGINE_TIMEOUT_SECONDS, API_DEFAULT_VERSION);
         let docker = docker.map_err(failed("be reached"))?.negotiate_version().await;
-        Ok(Self { docker: docker.map_err(failed("tell its version"))?, patience, outages: Arc::default() })
+        let docker = docker.map_err(failed("tell its version"))?;
+        let outages = Arc::default();
+        let watch = tokio::spawn(watch(docker.clone(), Arc::clone(&outages)));
+        Ok(Self { docker, patience, outages, _watch: Arc::new(AbortOnDropHandle::new(watch)) })
     }
 
     /// The same engine, not waited for.
@@ -63,7 +71,7 @@ impl Engine {
         }
     }
 
-    /// Counts the times that the engine was found away.
+    /// Grows whenever the engine was restarted or found away.
     pub(crate) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
@@ -71,6 +79,19 @@ impl Engine {
     /// Waits until the engine answers.
     pub(crate) async fn wait(&self) -> Result<(), DeployError> {
         self.patiently(|| self.docker.ping()).await.map(drop).map_err(failed("answer"))
+    }
+}
+
+/// Holds a stream of the engine's open, which breaks when the engine ends: one that is back within
+/// moments is found out too.
+async fn watch(docker: Docker, outages: Arc<AtomicU64>) {
+    loop {
+        // Nothing much comes: it is the end that matters.
+        let options = EventsOptionsBuilder::new().filters(&HashMap::from([("type", vec!["daemon"])])).build();
+        let mut events = Box::pin(docker.events(Some(options)));
+        while let Some(Ok(_)) = events.next().await {}
+        outages.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

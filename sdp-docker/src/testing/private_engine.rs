@@ -107,15 +107,11 @@ impl PrivateEngine {
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("{} failed: {status}", script.display()))) }
     }
 
-    /// Runs a future on threads that are in the engine's network, as is everything they start.
+    /// Runs work on threads that are in the engine's network, as is everything they start.
     ///
     /// # Panics
-    /// As the future does, and when the network cannot be entered.
-    pub fn run<F>(&self, future: F) -> F::Output
-    where
-        F: Future + Send,
-        F::Output: Send,
-    {
+    /// As the work does, and when the network cannot be entered.
+    pub fn run<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
         let enter = {
             let network = Arc::clone(&self.network);
             move || {
@@ -128,7 +124,7 @@ impl PrivateEngine {
                 enter();
                 let mut builder = tokio::runtime::Builder::new_multi_thread();
                 let runtime = builder.worker_threads(2).enable_all().on_thread_start(enter).build();
-                runtime.expect("a runtime").block_on(future)
+                runtime.expect("a runtime").block_on(work())
             });
             running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })

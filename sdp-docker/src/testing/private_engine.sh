@@ -16,7 +16,7 @@ while read -r order; do
             ;;
         TERM | KILL)
             kill -s "$order" "$engine"
-            wait "$engine"
+            wait "$engine" 2>/dev/null
             echo stopped
             ;;
     esac

@@ -33,7 +33,7 @@ impl Runs {
         for instance in deployer.list().await? {
             deployer.remove(&instance.key).await?;
         }
-        Ok(())
+        Ok(deployer.prune().await?)
     }
 }
 

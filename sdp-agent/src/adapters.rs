@@ -78,6 +78,7 @@ async fn deployer(config: &AgentConfig) -> Result<Arc<dyn Deployer>, AgentError>
         DeployerKind::Docker => {
             let mut docker = DockerConfig::new(config.name.as_str());
             docker.publish = publish;
+            docker.network_pool = config.deployer.network_pool;
             if let Some(socket) = &config.deployer.socket {
                 docker.socket = socket.clone();
             }

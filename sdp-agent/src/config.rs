@@ -11,6 +11,7 @@ use sdp_core::{
     AgentName, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
+use sdp_docker::NetworkPool;
 use sdp_gateway::GatewayConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -70,6 +71,8 @@ pub struct DeployerConfig {
     pub socket: Option<PathBuf>,
     /// The ports to pick from when none is asked for.
     pub port_range: PortRange,
+    /// The addresses that sandboxes' networks are made from, 32 for each.
+    pub network_pool: NetworkPool,
 }
 
 impl Default for DeployerConfig {
@@ -79,6 +82,7 @@ impl Default for DeployerConfig {
             publish: Ipv4Addr::LOCALHOST.into(),
             socket: None,
             port_range: PortRange(20_000..=29_999),
+            network_pool: NetworkPool::default(),
         }
     }
 }
@@ -367,6 +371,8 @@ config = "application/config/config.php"
         assert!(error.starts_with("sdp-agent.toml:10:") && error.contains("publsih"), "{error}");
         let error = load(&SPEC.replace("publish = \"127.0.0.1\"", "port_range = '9-1'"), &[]).unwrap_err().to_string();
         assert!(error.contains("20000-29999"), "{error}");
+        let error = load(&SPEC.replace("publish = \"127.0.0.1\"", "network_pool = '10.0.0.1/8'"), &[]).unwrap_err();
+        assert!(error.to_string().contains("10.231.0.0/19"), "{error}");
     }
 
     #[test]

@@ -193,6 +193,15 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// [`DeployError::Engine`].
     async fn remove(&self, key: &InstanceKey) -> Result<(), DeployError>;
 
+    /// Removes what no instance needs any more and a crash may have left, such as the networks of
+    /// sandboxes. Idempotent.
+    ///
+    /// # Errors
+    /// [`DeployError::Engine`].
+    async fn prune(&self) -> Result<(), DeployError> {
+        Ok(())
+    }
+
     /// The instance of `key` as it is now, not a parked one.
     ///
     /// # Errors
@@ -273,6 +282,16 @@ pub enum DeployError {
         first: u16,
         /// The last one.
         last: u16,
+    },
+    /// Every network of the pool is taken.
+    #[error(
+        "every one of the {networks} networks of {pool} is taken; delete sandboxes that nobody needs, or widen `deployer.network_pool`"
+    )]
+    NoFreeNetwork {
+        /// The addresses they are made from.
+        pool: String,
+        /// How many there are.
+        networks: usize,
     },
     /// The container name belongs to something else.
     #[error("the name {name} is taken by {holder}; rename the sandbox or remove that one")]
@@ -356,7 +375,7 @@ impl DeployError {
             Self::Config { .. } => ErrorCode::InvalidInput,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::PortTaken { .. } | Self::NoFreePort { .. } => ErrorCode::PortTaken,
-            Self::NameTaken { .. } => ErrorCode::Conflict,
+            Self::NameTaken { .. } | Self::NoFreeNetwork { .. } => ErrorCode::Conflict,
             Self::ImageMissing { .. } => ErrorCode::ImageMissing,
             Self::Start { .. } => ErrorCode::StartFailed,
             Self::NotFound { .. } => ErrorCode::NotFound,

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::NetworkPool;
+
 /// How a [`DockerDeployer`](crate::DockerDeployer) uses the engine.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
@@ -19,6 +21,8 @@ pub struct DockerConfig {
     pub stop_timeout: Duration,
     /// How long an engine that is away, as during its restart, is waited for. Default 20 s.
     pub patience: Duration,
+    /// The addresses that sandboxes' networks are made from. Default `10.231.0.0/19`.
+    pub network_pool: NetworkPool,
 }
 
 impl DockerConfig {
@@ -30,6 +34,7 @@ impl DockerConfig {
             publish: Ipv4Addr::LOCALHOST.into(),
             stop_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(20),
+            network_pool: NetworkPool::default(),
         }
     }
 }

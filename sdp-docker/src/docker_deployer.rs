@@ -22,10 +22,13 @@ use crate::{
         container,
         engine::{self, Engine},
         found::Found,
-        labels,
+        labels, networks,
     },
     probe,
 };
+
+/// How often a container is made again whose network changed before it started.
+const NETWORK_TRIES: u32 = 3;
 
 /// [`Deployer`] in containers of a Docker engine.
 ///
@@ -40,6 +43,8 @@ pub struct DockerDeployer {
     config: DockerConfig,
     /// The engine's outages up to the time that an instance not yet final was started, by its id.
     outages: Arc<Mutex<HashMap<String, u64>>>,
+    /// Held from the look at a sandbox's network until a container belongs to it, or it is gone.
+    networks: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl DockerDeployer {
@@ -51,7 +56,7 @@ impl DockerDeployer {
         let engine = Engine::connect(&config.socket, config.patience).await?;
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
-        Ok(Self { engine, client, config, outages: Arc::default() })
+        Ok(Self { engine, client, config, outages: Arc::default(), networks: Arc::default() })
     }
 
     /// Which of these images are not on the machine.
@@ -189,14 +194,43 @@ impl DockerDeployer {
     async fn try_create(&self, job: &DeployJob, artifact: &Artifact) -> Result<(), DeployError> {
         let name = job.key.container_name();
         let body = container::body(&self.config.owner, self.config.publish, job, artifact)?;
-        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let options = || Some(CreateContainerOptionsBuilder::new().name(&name).build());
         let docker = &self.engine.docker;
-        let created = docker.create_container(Some(options), body).await.map_err(engine::not_started(&name))?;
-        match docker.start_container(&created.id, None).await {
-            // Somebody was quicker since the look at the port.
-            Err(error) if engine::is_port_taken(&error) => Err(self.taken(job.host_port)),
-            started => started.map_err(engine::not_started(&name)),
+        let sandbox = networks::sandbox(&job.key, &job.repo);
+        let mut tries_left = NETWORK_TRIES;
+        loop {
+            let created = {
+                let _networks = self.networks.lock().await;
+                if let Some(sandbox) = sandbox {
+                    self.engine.ensure_network(&self.config.owner, sandbox, &self.config.network_pool).await?;
+                }
+                docker.create_container(options(), body.clone()).await
+            };
+            let error = match created {
+                Err(error) => error,
+                Ok(created) => match docker.start_container(&created.id, None).await {
+                    Ok(()) => return Ok(()),
+                    // Somebody was quicker since the look at the port.
+                    Err(error) if engine::is_port_taken(&error) => return Err(self.taken(job.host_port)),
+                    Err(error) => error,
+                },
+            };
+            let error = engine::not_started(&name)(error);
+            // Another agent of this engine has just made the same network, or removed it.
+            let Some(sandbox) = sandbox.filter(|_| tries_left > 0) else { return Err(error) };
+            if self.engine.has_one_network(sandbox).await? {
+                return Err(error);
+            }
+            tries_left -= 1;
+            self.remove_made(job.deployment).await?;
         }
+    }
+
+    /// Removes the networks that nothing needs any more, that of this key's sandbox among them.
+    async fn prune_networks(&self, key: Option<&InstanceKey>) -> Result<(), DeployError> {
+        let _networks = self.networks.lock().await;
+        let sandbox = key.and_then(|key| key.sandbox.as_ref());
+        self.engine.prune_networks(&self.config.owner, sandbox).await
     }
 
     /// The container that was just made.
@@ -283,8 +317,9 @@ impl Deployer for DockerDeployer {
         let current = match created {
             Ok(current) => current,
             Err(error) => {
-                if let Some(found) = &previous {
-                    self.unpark(&found.id, &name, found.running || found.name != name).await?;
+                match &previous {
+                    Some(found) => self.unpark(&found.id, &name, found.running || found.name != name).await?,
+                    None => self.prune_networks(Some(&job.key)).await?,
                 }
                 return Err(error);
             }
@@ -338,7 +373,10 @@ impl Deployer for DockerDeployer {
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
         self.note_outages(&replacement.current.id, false);
         self.engine.remove_container(&replacement.current.id).await?;
-        let Some(previous) = &replacement.previous else { return Ok(false) };
+        let Some(previous) = &replacement.previous else {
+            self.prune_networks(Some(&replacement.current.key)).await?;
+            return Ok(false);
+        };
         let ran = matches!(previous.state, InstanceState::Running | InstanceState::Restarting { .. });
         // One that was found parked had been stopped by us.
         let start = ran || previous.name != previous.key.container_name();
@@ -373,7 +411,11 @@ impl Deployer for DockerDeployer {
         for found in current.into_iter().chain(parked) {
             self.engine.remove_container(&found.id).await?;
         }
-        Ok(())
+        self.prune_networks(Some(key)).await
+    }
+
+    async fn prune(&self) -> Result<(), DeployError> {
+        self.prune_networks(None).await
     }
 
     async fn inspect(&self, key: &InstanceKey) -> Result<Instance, DeployError> {

@@ -6,6 +6,7 @@ mod config;
 mod docker;
 mod docker_deployer;
 mod marked;
+mod network_pool;
 mod probe;
 mod process;
 mod process_deployer;
@@ -14,4 +15,5 @@ pub mod testing;
 
 pub use config::{DockerConfig, ProcessConfig};
 pub use docker_deployer::DockerDeployer;
+pub use network_pool::{InvalidNetworkPool, NetworkPool};
 pub use process_deployer::ProcessDeployer;

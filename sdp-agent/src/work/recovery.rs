@@ -39,6 +39,9 @@ pub(super) async fn recover(inner: &Inner) {
     }
     // Each that stays parked is told of.
     unpark(inner, &instances).await.ok();
+    if let Err(error) = inner.parts.deployer.prune().await {
+        tracing::warn!(error = chain(&error), "what nothing needs any more could not be removed");
+    }
     end_the_rest(inner).await;
 }
 

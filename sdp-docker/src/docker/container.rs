@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
+use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig, PortBinding};
 use sdp_core::{Artifact, DeployError, DeployJob, NetworkMode, RecipeKind};
 
-use super::labels;
+use super::{labels, networks};
 use crate::{apache, build};
 
 /// Where a checkout is mounted in a container that is not Apache's.
@@ -49,6 +49,8 @@ pub(crate) fn body(
 
     let tcp = format!("{port}/tcp");
     let binding = PortBinding { host_ip: Some(publish.to_string()), host_port: Some(job.host_port.to_string()) };
+    let network = networks::sandbox(&job.key, &job.repo).map(networks::name);
+    let endpoint = EndpointSettings { aliases: Some(networks::aliases(&job.repo)), ..Default::default() };
     let limits = &job.repo.limits;
     Ok(ContainerCreateBody {
         image: Some(image(job)?),
@@ -60,13 +62,18 @@ pub(crate) fn body(
         host_config: Some(HostConfig {
             binds: Some(binds),
             port_bindings: bridge.then(|| [(tcp, Some(vec![binding]))].into()),
-            network_mode: Some(if bridge { "bridge" } else { "host" }.into()),
+            network_mode: Some(match &network {
+                Some(network) => network.clone(),
+                None => if bridge { "bridge" } else { "host" }.into(),
+            }),
             nano_cpus: limits.cpus.map(|cpus| (cpus * 1e9) as i64),
             memory: limits.memory_mib.map(|mib| (mib << 20) as i64),
             // The program is seldom made to reap what it leaves behind.
             init: Some(!php),
             ..Default::default()
         }),
+        networking_config: network
+            .map(|network| NetworkingConfig { endpoints_config: Some([(network, endpoint)].into()) }),
         ..Default::default()
     })
 }

@@ -124,6 +124,11 @@ pub(crate) fn is_not_found(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
+/// Whether the engine refused because of something else that there is.
+pub(crate) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 403 | 409, .. })
+}
+
 /// Whether the engine could not publish a port because somebody has it.
 pub(crate) fn is_port_taken(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { message, .. }

@@ -15,6 +15,8 @@ pub(crate) struct Found {
     pub(crate) labels: HashMap<String, String>,
     pub(crate) ports: Vec<u16>,
     pub(crate) running: bool,
+    /// The names and, as far as it has joined them once, ids of the networks it joins when it runs.
+    pub(crate) networks: Vec<String>,
 }
 
 impl Found {
@@ -22,7 +24,10 @@ impl Found {
         let name = summary.names?.first()?.trim_start_matches('/').to_owned();
         let ports = summary.ports.unwrap_or_default().into_iter().filter_map(|port| port.public_port).collect();
         let running = summary.state.is_some_and(|state| matches!(state.to_string().as_str(), "running" | "restarting"));
-        Some(Self { id: summary.id?, name, labels: summary.labels.unwrap_or_default(), ports, running })
+        let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let networks = networks.into_iter().flat_map(|(name, joined)| [Some(name), joined.network_id]).flatten();
+        let networks = networks.collect();
+        Some(Self { id: summary.id?, name, labels: summary.labels.unwrap_or_default(), ports, running, networks })
     }
 
     pub(crate) fn is_of(&self, owner: &str) -> bool {

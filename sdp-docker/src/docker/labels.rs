@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sdp_core::{Artifact, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState};
+use sdp_core::{Artifact, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState, SandboxName};
 
 pub(crate) const OWNER: &str = "sdp.owner";
 const SANDBOX: &str = "sdp.sandbox";
@@ -37,6 +37,21 @@ pub(crate) fn of_job(owner: &str, job: &DeployJob, artifact: &Artifact) -> HashM
         labels.insert(ARTIFACT.into(), path.to_string_lossy().into_owned());
     }
     labels
+}
+
+/// The labels of a sandbox's network.
+pub(crate) fn of_network(owner: &str, sandbox: &SandboxName) -> HashMap<String, String> {
+    HashMap::from([(OWNER.into(), owner.to_owned()), (SANDBOX.into(), sandbox.to_string())])
+}
+
+/// The sandbox whose network has these labels.
+pub(crate) fn network_sandbox(labels: Option<&HashMap<String, String>>) -> Option<&String> {
+    labels.filter(|labels| labels.contains_key(OWNER))?.get(SANDBOX)
+}
+
+/// Whether these are labels of a sandbox's network that `owner` made.
+pub(crate) fn is_network_of(labels: Option<&HashMap<String, String>>, owner: &str) -> bool {
+    labels.is_some_and(|labels| labels.contains_key(SANDBOX) && labels.get(OWNER).is_some_and(|it| it == owner))
 }
 
 /// The deployment that labels name.

@@ -5,4 +5,5 @@ mod containers;
 pub(crate) mod engine;
 pub(crate) mod found;
 pub(crate) mod labels;
+pub(crate) mod networks;
 mod output;

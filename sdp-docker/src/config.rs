@@ -39,6 +39,36 @@ impl DockerConfig {
     }
 }
 
+/// How a [`SwarmDeployer`](crate::SwarmDeployer) uses its swarm.
+#[derive(Debug, Clone)]
+pub struct SwarmConfig {
+    /// Marks the services of this deployer: two agents on one swarm leave each other's alone.
+    pub owner: String,
+    /// The socket of the engine, which is a manager of the swarm. Default `/var/run/docker.sock`.
+    pub socket: PathBuf,
+    /// Where services may run, as the swarm writes it: `node.labels.sdp==yes`. None: on this machine
+    /// only, where the checkouts are. All else needs the checkouts shared under the same path.
+    pub constraints: Vec<String>,
+    /// How long a program may take to end after SIGTERM. Default 10 s.
+    pub stop_timeout: Duration,
+    /// How long an engine that is away, as during its restart, is waited for. Default 20 s.
+    pub patience: Duration,
+}
+
+impl SwarmConfig {
+    /// The defaults, for services marked with `owner`.
+    pub fn new(owner: impl Into<String>) -> Self {
+        let docker = DockerConfig::new(owner);
+        Self {
+            owner: docker.owner,
+            socket: docker.socket,
+            constraints: Vec::new(),
+            stop_timeout: docker.stop_timeout,
+            patience: docker.patience,
+        }
+    }
+}
+
 /// How a [`ProcessDeployer`](crate::ProcessDeployer) runs programs.
 #[derive(Debug, Clone)]
 pub struct ProcessConfig {

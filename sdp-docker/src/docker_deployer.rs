@@ -1,10 +1,8 @@
 //! The adapter: [`Deployer`] on the Docker API.
 
 use std::{
-    collections::HashMap,
     net::{SocketAddr, TcpListener},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -23,6 +21,8 @@ use crate::{
         engine::{self, Engine},
         found::Found,
         labels, networks,
+        outages::Outages,
+        program,
     },
     probe,
 };
@@ -41,8 +41,7 @@ pub struct DockerDeployer {
     engine: Engine,
     client: reqwest::Client,
     config: DockerConfig,
-    /// The engine's outages up to the time that an instance not yet final was started, by its id.
-    outages: Arc<Mutex<HashMap<String, u64>>>,
+    outages: Outages,
     /// Held from the look at a sandbox's network until a container belongs to it, or it is gone.
     networks: Arc<tokio::sync::Mutex<()>>,
 }
@@ -56,7 +55,7 @@ impl DockerDeployer {
         let engine = Engine::connect(&config.socket, config.patience).await?;
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
-        Ok(Self { engine, client, config, outages: Arc::default(), networks: Arc::default() })
+        Ok(Self { engine, client, config, outages: Outages::default(), networks: Arc::default() })
     }
 
     /// Which of these images are not on the machine.
@@ -91,8 +90,8 @@ impl DockerDeployer {
     /// Refuses what would collide, before anything is touched. Answers the current and the parked
     /// container of the job's key.
     async fn admit(&self, job: &DeployJob) -> Result<(Option<Found>, Option<Found>), DeployError> {
-        let image = container::image(job)?;
-        if !self.engine.has_image(&image).await? {
+        let image = program::image(job)?;
+        if self.engine.image_id(&image).await?.is_none() {
             return Err(DeployError::ImageMissing { image });
         }
         let name = job.key.container_name();
@@ -145,27 +144,6 @@ impl DockerDeployer {
     async fn stop_for_good(&self, found: &Found) -> Result<(), DeployError> {
         self.engine.keep_running(&found.id, false).await?;
         self.engine.stop_container(&found.id, self.stop_seconds()).await
-    }
-
-    /// Notes that an instance was started, or is final.
-    fn note_outages(&self, id: &str, started: bool) {
-        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
-        match started {
-            true => drop(outages.insert(id.to_owned(), self.engine.outages())),
-            false => drop(outages.remove(id)),
-        }
-    }
-
-    /// Whether an instance has been settled: one that has not must be seen dead when it crashes.
-    fn is_final(&self, id: &str) -> bool {
-        !self.outages.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
-    }
-
-    /// Whether the engine was away since an instance was started. True once for each time.
-    fn was_taken_down(&self, id: &str) -> bool {
-        let now = self.engine.outages();
-        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
-        outages.get_mut(id).is_some_and(|before| std::mem::replace(before, now) != now)
     }
 
     fn stop_seconds(&self) -> i32 {
@@ -324,7 +302,7 @@ impl Deployer for DockerDeployer {
                 return Err(error);
             }
         };
-        self.note_outages(&current.id, true);
+        self.outages.started(&current.id, &self.engine);
         let (id, port) = (short(&current.id), current.host_port);
         sink.accept(EventKind::note(Stage::Start, format!("started {name} ({id}) on port {port}"))).await?;
         let previous = replaced.map(|instance| Instance { parked: true, ..instance });
@@ -339,7 +317,9 @@ impl Deployer for DockerDeployer {
         match now.state {
             InstanceState::Running => {}
             InstanceState::Created => return Ok(Probe::NotYet("its program has not been started".into())),
-            InstanceState::Exited { .. } if self.was_taken_down(&instance.id) => return Ok(Probe::TakenDown),
+            InstanceState::Exited { .. } if self.outages.took_down(&instance.id, &self.engine) => {
+                return Ok(Probe::TakenDown);
+            }
             InstanceState::Exited { exit_code } | InstanceState::Restarting { exit_code } => {
                 return Ok(Probe::Dead { exit_code, last_lines: engine.last_lines(&instance.id).await });
             }
@@ -354,7 +334,7 @@ impl Deployer for DockerDeployer {
 
     async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError> {
         let current = &replacement.current;
-        self.note_outages(&current.id, false);
+        self.outages.forget(&current.id);
         if let Some(previous) = &replacement.previous {
             self.engine.remove_container(&previous.id).await?;
         }
@@ -362,16 +342,11 @@ impl Deployer for DockerDeployer {
         // An engine that was restarted since the last probe has not brought it back.
         self.engine.start_container(&current.id, &current.name).await?;
         let found = self.engine.containers().await?.into_iter().find(|found| found.id == current.id);
-        let Some(labels) = found.map(|found| found.labels) else { return Ok(()) };
-        if let (Some(checkout), Some(artifact)) = (labels.get(labels::CHECKOUT), labels.get(labels::ARTIFACT)) {
-            build::prune(Path::new(checkout), Path::new(artifact))
-                .map_err(|source| DeployError::Io { action: "remove old builds".into(), source })?;
-        }
-        Ok(())
+        found.map_or(Ok(()), |found| labels::prune_builds(&found.labels))
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
-        self.note_outages(&replacement.current.id, false);
+        self.outages.forget(&replacement.current.id);
         self.engine.remove_container(&replacement.current.id).await?;
         let Some(previous) = &replacement.previous else {
             self.prune_networks(Some(&replacement.current.key)).await?;
@@ -390,7 +365,7 @@ impl Deployer for DockerDeployer {
 
     async fn restart(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let found = self.current(key).await?;
-        if self.is_final(&found.id) {
+        if self.outages.is_final(&found.id) {
             self.engine.keep_running(&found.id, true).await?;
         }
         let options = || Some(RestartContainerOptionsBuilder::new().t(self.stop_seconds()).build());

@@ -182,9 +182,10 @@ impl<'a> Stages<'a> {
                 Err(error) => return Err(Problem::from(&error)),
             }
         };
+        let host = replacement.current.host.as_deref().unwrap_or(&self.pipeline.advertise);
         let endpoint = EventKind::Endpoint {
             host_port: replacement.current.host_port,
-            url: RepoInfo::from(&job.repo).url(&self.pipeline.advertise, replacement.current.host_port),
+            url: RepoInfo::from(&job.repo).url(host, replacement.current.host_port),
             instance: replacement.current.name.clone(),
         };
         self.progress().replacement = Some(replacement);

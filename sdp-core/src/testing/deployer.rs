@@ -216,6 +216,7 @@ impl Deployer for MemoryDeployer {
             branch: job.checkout.branch.clone(),
             commit: job.checkout.commit.clone(),
             host_port: job.host_port,
+            host: None,
             state: match behaviour {
                 Behaviour::Crashes => InstanceState::Exited { exit_code: 3 },
                 _ => InstanceState::Running,

@@ -23,11 +23,11 @@ use super::{
 const LAST_LINES: u32 = 10;
 
 impl Engine {
-    /// Whether an image is on the machine.
-    pub(crate) async fn has_image(&self, image: &str) -> Result<bool, DeployError> {
+    /// The id of an image on the machine; none when it is not there.
+    pub(crate) async fn image_id(&self, image: &str) -> Result<Option<String>, DeployError> {
         match self.patiently(|| self.docker.inspect_image(image)).await {
-            Ok(_) => Ok(true),
-            Err(error) if engine::is_not_found(&error) => Ok(false),
+            Ok(found) => Ok(Some(found.id.unwrap_or_default())),
+            Err(error) if engine::is_not_found(&error) => Ok(None),
             Err(error) => Err(engine::failed("inspect an image")(error)),
         }
     }
@@ -36,7 +36,7 @@ impl Engine {
     pub(crate) async fn missing_images<'a>(&self, images: &[&'a str]) -> Result<Vec<&'a str>, DeployError> {
         let mut missing = Vec::new();
         for image in images {
-            if !self.has_image(image).await? {
+            if self.image_id(image).await?.is_none() {
                 missing.push(*image);
             }
         }
@@ -153,8 +153,7 @@ impl Engine {
 
     /// The last lines of a program that has ended.
     pub(crate) async fn last_lines(&self, id: &str) -> Vec<String> {
-        let lines = self.lines(id, LogOptions { tail: Some(LAST_LINES), follow: false });
-        lines.filter_map(async |line| line.ok().map(|line| line.line)).collect().await
+        output::texts(self.lines(id, LogOptions { tail: Some(LAST_LINES), follow: false })).await
     }
 
     /// What a container of `key` uses.

@@ -131,8 +131,12 @@ pub(crate) fn is_conflict(error: &Error) -> bool {
 
 /// Whether the engine could not publish a port because somebody has it.
 pub(crate) fn is_port_taken(error: &Error) -> bool {
-    matches!(error, Error::DockerResponseServerError { message, .. }
-        if message.contains("address already in use") || message.contains("port is already allocated"))
+    matches!(error, Error::DockerResponseServerError { message, .. } if tells_of_a_taken_port(message))
+}
+
+/// The same, in what an engine said: it has no code for it.
+pub(crate) fn tells_of_a_taken_port(message: &str) -> bool {
+    ["address already in use", "port is already allocated", "port already in use"].iter().any(|it| message.contains(it))
 }
 
 /// Takes "no such container", "already stopped" and "being removed already" for success.

@@ -1,8 +1,12 @@
 //! What a container says about itself: everything that SDP knows of an instance.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
-use sdp_core::{Artifact, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState, SandboxName};
+use sdp_core::{
+    Artifact, DeployError, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState, SandboxName,
+};
+
+use crate::build;
 
 pub(crate) const OWNER: &str = "sdp.owner";
 const SANDBOX: &str = "sdp.sandbox";
@@ -12,8 +16,8 @@ const BRANCH: &str = "sdp.branch";
 const COMMIT: &str = "sdp.commit";
 pub(crate) const PORT: &str = "sdp.port";
 pub(crate) const RECIPE: &str = "sdp.recipe";
-pub(crate) const CHECKOUT: &str = "sdp.checkout";
-pub(crate) const ARTIFACT: &str = "sdp.artifact";
+const CHECKOUT: &str = "sdp.checkout";
+const ARTIFACT: &str = "sdp.artifact";
 
 /// The end of a parked container's name. Labels cannot change; names can.
 pub(crate) const PARKED_SUFFIX: &str = "-previous";
@@ -69,6 +73,13 @@ pub(crate) fn key(labels: &HashMap<String, String>) -> Option<InstanceKey> {
     Some(InstanceKey { sandbox, repo })
 }
 
+/// Removes builds that the instance with these labels has no use for.
+pub(crate) fn prune_builds(labels: &HashMap<String, String>) -> Result<(), DeployError> {
+    let Some((checkout, artifact)) = labels.get(CHECKOUT).zip(labels.get(ARTIFACT)) else { return Ok(()) };
+    let pruned = build::prune(Path::new(checkout), Path::new(artifact));
+    pruned.map_err(|source| DeployError::Io { action: "remove old builds".into(), source })
+}
+
 /// The instance that a container's labels and name tell of; none when they are not whole.
 pub(crate) fn instance(
     id: &str,
@@ -87,6 +98,7 @@ pub(crate) fn instance(
         branch: labels.get(BRANCH)?.parse().ok()?,
         commit: labels.get(COMMIT)?.parse().ok()?,
         host_port: labels.get(PORT)?.parse::<HostPort>().ok()?,
+        host: None,
         state,
         started_at: None,
         restarts: 0,

@@ -6,4 +6,11 @@ pub(crate) mod engine;
 pub(crate) mod found;
 pub(crate) mod labels;
 pub(crate) mod networks;
-mod output;
+pub(crate) mod outages;
+pub(crate) mod output;
+pub(crate) mod program;
+pub(crate) mod service;
+pub(crate) mod services;
+
+/// The pause between two looks at what the engine is doing.
+pub(crate) const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);

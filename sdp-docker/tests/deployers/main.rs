@@ -6,3 +6,4 @@ mod docker;
 mod networks;
 mod restarts;
 mod support;
+mod swarm;

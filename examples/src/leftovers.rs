@@ -10,8 +10,8 @@ use crate::Failed;
 /// How one agent's deployments are found again.
 #[derive(Debug, Clone)]
 pub enum Runs {
-    /// As containers that are marked with this name.
-    Containers(String),
+    /// As containers of an engine that are marked with this name.
+    Containers(DockerConfig),
     /// As processes with their journal in this directory.
     Processes(PathBuf),
 }
@@ -23,7 +23,7 @@ impl Runs {
     /// When the engine does not answer, or the directory cannot be used.
     pub async fn deployer(&self) -> Result<Arc<dyn Deployer>, Failed> {
         Ok(match self {
-            Self::Containers(owner) => Arc::new(DockerDeployer::connect(DockerConfig::new(owner)).await?),
+            Self::Containers(docker) => Arc::new(DockerDeployer::connect(docker.clone()).await?),
             Self::Processes(dir) => Arc::new(ProcessDeployer::new(ProcessConfig::new(dir))?),
         })
     }
@@ -33,7 +33,7 @@ impl Runs {
         for instance in deployer.list().await? {
             deployer.remove(&instance.key).await?;
         }
-        Ok(())
+        Ok(deployer.prune().await?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write as _},
     net::TcpListener,
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -34,10 +34,12 @@ const GATEWAY_IMAGE: &str = "sdp-apache-php:dev";
 const PREFIX: &str = "/erangel/";
 
 /// How the agents run what they deploy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runner {
-    /// In containers.
+    /// In containers of the machine's engine.
     Docker,
+    /// In containers of the engine with this socket.
+    Engine(PathBuf),
     /// As processes of this machine.
     Process,
 }
@@ -53,18 +55,29 @@ impl Runner {
     }
 
     /// How what the agent `name` with its files in `folder` runs is found.
-    fn runs(self, name: &AgentName, folder: &Path) -> Runs {
+    fn runs(&self, name: &AgentName, folder: &Path) -> Runs {
+        let docker = DockerConfig::new(name.as_str());
         match self {
-            Self::Docker => Runs::Containers(name.to_string()),
+            Self::Docker => Runs::Containers(docker),
+            Self::Engine(socket) => Runs::Containers(DockerConfig { socket: socket.clone(), ..docker }),
             Self::Process => Runs::Processes(folder.join("data").join("processes")),
         }
     }
 
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &'static str {
         match self {
-            Self::Docker => "docker",
+            Self::Docker | Self::Engine(_) => "docker",
             Self::Process => "process",
         }
+    }
+
+    /// The agents' `[deployer]` section.
+    fn section(&self) -> String {
+        let socket = match self {
+            Self::Engine(socket) => format!("socket = {socket:?}\n"),
+            _ => String::new(),
+        };
+        format!("[deployer]\nkind = \"{}\"\npublish = \"127.0.0.1\"\n{socket}", self.as_str())
     }
 }
 
@@ -78,6 +91,8 @@ pub struct Options {
     /// More `[[repo]]` sections for the agent of the services, made from its folder and the git
     /// host.
     pub more_repos: fn(&Path, &GitHost) -> String,
+    /// More of the control plane's configuration.
+    pub server: &'static str,
 }
 
 /// The running parts. [`shutdown`](Self::shutdown) ends them and removes what they made.
@@ -117,7 +132,7 @@ impl Playground {
         let stable = StableCluster::start(&git, dir.path(), ports.stable(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        let server = start_server(dir.path(), options.port).await?;
+        let server = start_server(dir.path(), options.port, options.server).await?;
         let base = format!("http://{}", server.local_addr());
         let unique = server.local_addr().port();
         let mut agents = Vec::new();
@@ -129,7 +144,7 @@ impl Playground {
             let name: AgentName = format!("{role}-{unique}").parse()?;
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text = agent_config(&name, &base, &folder, runner, &ports) + &repos + &more;
+            let text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
             let agent = start_agent(&server, &name, &folder, text).await?;
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });
         }
@@ -250,20 +265,19 @@ async fn start_agent(server: &Server, name: &AgentName, folder: &Path, text: Str
     }
 }
 
-async fn start_server(dir: &Path, port: u16) -> Result<Server, Failed> {
+async fn start_server(dir: &Path, port: u16, more: &str) -> Result<Server, Failed> {
     let port = if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 };
-    let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n", dir.join("server"));
+    let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n{more}", dir.join("server"));
     std::fs::write(dir.join("sdp-server.toml"), &text)?;
     Ok(Server::bind(Layers::new().file(dir.join("sdp-server.toml"), text).load()?).await?)
 }
 
-fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: Runner, ports: &RangeInclusive<u16>) -> String {
-    let (server, kind) = (base.replacen("http", "ws", 1), runner.as_str());
+fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: &Runner, ports: &RangeInclusive<u16>) -> String {
+    let (server, deployer) = (base.replacen("http", "ws", 1), runner.section());
     let (token, data) = (folder.join("agent.token"), folder.join("data"));
     format!(
         "name = \"{name}\"\nserver = \"{server}/ws/agent\"\ntoken_file = {token:?}\ndata_dir = {data:?}\n\
-         advertise = \"127.0.0.1\"\n\n[deployer]\nkind = \"{kind}\"\npublish = \"127.0.0.1\"\n\
-         port_range = \"{}-{}\"\n",
+         advertise = \"127.0.0.1\"\n\n{deployer}port_range = \"{}-{}\"\n",
         ports.start(),
         ports.end(),
     )

@@ -31,7 +31,7 @@ async fn playground(runner: Runner) -> Playground {
         let available = Runner::available().await;
         assert_eq!(available, Runner::Docker, "no Docker engine with the test images; .ci/setup makes both");
     }
-    let started = Playground::start(Options { port: 0, runner, more_repos: slow_repo }).await;
+    let started = Playground::start(Options { port: 0, runner, more_repos: slow_repo, server: "" }).await;
     started.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -54,7 +54,7 @@ fn deployment(repo: &str, branch: &str) -> CreateDeployment {
 }
 
 async fn tell_the_story(runner: Runner) {
-    let playground = playground(runner).await;
+    let playground = playground(runner.clone()).await;
     let mut told = Vec::new();
     let answers = story::run(&playground, &mut told).await;
     let told = String::from_utf8(told).unwrap();

@@ -8,6 +8,7 @@
 
 mod journal;
 mod recovery;
+mod tidy;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -299,16 +300,21 @@ impl Attempt {
         let state = match turn {
             Ok(turn) => {
                 let state = self.deploy(credentials).await;
+                if state == DeploymentState::Running {
+                    inner.journal.end(deployment);
+                } else {
+                    tidy::after(&inner, &self.request).await;
+                }
                 drop(turn);
                 state
             }
             Err(state) => {
                 self.end_in_queue(state).await;
+                inner.journal.end(deployment);
                 state
             }
         };
         tracing::info!(%deployment, %key, %state, "deployment ended");
-        inner.journal.end(deployment);
         inner.table().end(deployment);
         inner.tell_gateway(&key.repo);
     }

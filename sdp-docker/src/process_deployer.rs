@@ -176,6 +176,7 @@ impl ProcessDeployer {
                 branch: job.checkout.branch.clone(),
                 commit: job.checkout.commit.clone(),
                 host_port: job.host_port,
+                host: None,
                 state: InstanceState::Created,
                 started_at: None,
                 restarts: 0,

@@ -19,8 +19,9 @@ use crate::{
         deployment::{DeployRequest, DeploymentState, Failure},
         instance::Instance,
         names::RepoName,
+        units::format_duration,
     },
-    problem::{Problem, chain},
+    problem::{ErrorCode, Problem, chain},
     repos::RepoSource,
     routes::RouteStore,
 };
@@ -89,17 +90,29 @@ impl Pipeline {
         let stages = Stages::new(self, request, credentials, sink);
         let mut machine = Machine::new(self.deadlines.clone());
         let mut todo: VecDeque<Command> = machine.enqueue().into();
-        todo.extend(match stages.admit().await {
-            Ok(()) if cancel.is_cancelled() => machine.on(Input::Cancel, Duration::ZERO),
-            Ok(()) => machine.on(Input::Begin, Duration::ZERO),
-            Err(problem) => machine.on(Input::Fail(failure(None, &problem)), Duration::ZERO),
-        });
+        let admitted = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Input::Cancel,
+            admitted = stages.admit() => admitted.map_or_else(refused, |()| Input::Begin),
+            () = tokio::time::sleep(self.deadlines.admission) => refused(late(self.deadlines.admission)),
+        };
+        todo.extend(machine.on(admitted, Duration::ZERO));
         drive(&mut machine, todo, &stages, cancel).await;
         let (state, failure) = machine.ended().expect("drive returns when the machine has ended");
         let failure = failure.cloned();
         let instance = if state == DeploymentState::Running { stages.into_instance() } else { None };
         Finished { state, failure, instance }
     }
+}
+
+fn refused(problem: Problem) -> Input {
+    Input::Fail(failure(None, &problem))
+}
+
+fn late(limit: Duration) -> Problem {
+    let limit = format_duration(limit);
+    let text = format!("what runs on this agent was not known within {limit}; see its engine's log, and deploy again");
+    Problem::new(ErrorCode::Timeout, text)
 }
 
 /// Carries out the machine's commands until it has ended.

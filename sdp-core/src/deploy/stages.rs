@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -30,6 +31,9 @@ use crate::{
 
 /// How many of an unhealthy instance's last lines its failure quotes.
 const LAST_LINES: u32 = 10;
+
+/// How long the health check waits for an engine that is away.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a picked port that turns out taken is replaced by another.
 const PORT_PICKS: u32 = 10;
@@ -178,9 +182,10 @@ impl<'a> Stages<'a> {
                 Err(error) => return Err(Problem::from(&error)),
             }
         };
+        let host = replacement.current.host.as_deref().unwrap_or(&self.pipeline.advertise);
         let endpoint = EventKind::Endpoint {
             host_port: replacement.current.host_port,
-            url: RepoInfo::from(&job.repo).url(&self.pipeline.advertise, replacement.current.host_port),
+            url: RepoInfo::from(&job.repo).url(host, replacement.current.host_port),
             instance: replacement.current.name.clone(),
         };
         self.progress().replacement = Some(replacement);
@@ -208,11 +213,18 @@ impl<'a> Stages<'a> {
         let replacement = self.progress().replacement.clone().ok_or_else(out_of_order)?;
         let deployer = &self.pipeline.deployer;
         let began = Instant::now();
-        let mut told = String::new();
+        let (mut told, mut absence) = (String::new(), Absence::default());
         loop {
             let probe = tokio::select! {
                 probe = deployer.probe(&replacement.current, &check.probe) => probe,
                 () = cancel.cancelled() => Err(DeployError::Cancelled),
+            };
+            let probe = match probe {
+                Err(error @ DeployError::EngineAway { .. }) if absence.lasts() <= ENGINE_PATIENCE => {
+                    absence.goes_on();
+                    Ok(Probe::NotYet(chain(&error)))
+                }
+                probe => probe.inspect(|_| absence.ends()),
             };
             match probe.map_err(|error| Problem::from(&error))? {
                 Probe::Healthy => {
@@ -220,12 +232,17 @@ impl<'a> Stages<'a> {
                     self.note(Stage::Health, format!("healthy after {ms} ms")).await?;
                     return Ok(Did::Work);
                 }
+                // An engine that comes back starts only what had proved healthy.
+                Probe::TakenDown => {
+                    self.note(Stage::Health, "the container engine was restarted; starting the instance again").await?;
+                    deployer.restart(&self.request.key).await.map_err(|error| Problem::from(&error))?;
+                }
                 Probe::Dead { exit_code, last_lines } => {
                     let tail = crate::deployer::tail(&last_lines);
                     let text = format!("{} exited with {exit_code}{tail}", replacement.current.name);
                     return Err(Problem::new(ErrorCode::Unhealthy, text));
                 }
-                Probe::NotYet(reason) if began.elapsed() >= check.timeout => {
+                Probe::NotYet(reason) if began.elapsed() >= check.timeout + absence.total() => {
                     let tail = crate::deployer::tail(&self.last_lines().await);
                     let limit = format_duration(check.timeout);
                     let text = format!("not healthy after {limit}: {reason}; its program still runs{tail}");
@@ -351,6 +368,34 @@ impl<'a> Stages<'a> {
             Ok(lines) => lines.filter_map(async |line| line.ok().map(|line| line.line)).collect().await,
             Err(_) => Vec::new(),
         }
+    }
+}
+
+/// The times during a health check that the engine was away. They are not the program's.
+#[derive(Debug, Default)]
+struct Absence {
+    since: Option<Instant>,
+    past: Duration,
+}
+
+impl Absence {
+    fn goes_on(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn ends(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.past += since.elapsed();
+        }
+    }
+
+    /// How long the present one has lasted.
+    fn lasts(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn total(&self) -> Duration {
+        self.past + self.lasts()
     }
 }
 

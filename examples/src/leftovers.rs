@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sdp_core::Deployer;
-use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer, SwarmConfig, SwarmDeployer};
 
 use crate::Failed;
 
@@ -12,6 +12,8 @@ use crate::Failed;
 pub enum Runs {
     /// As containers of an engine that are marked with this name.
     Containers(DockerConfig),
+    /// As services of a swarm that are marked with this name.
+    Services(SwarmConfig),
     /// As processes with their journal in this directory.
     Processes(PathBuf),
 }
@@ -24,6 +26,7 @@ impl Runs {
     pub async fn deployer(&self) -> Result<Arc<dyn Deployer>, Failed> {
         Ok(match self {
             Self::Containers(docker) => Arc::new(DockerDeployer::connect(docker.clone()).await?),
+            Self::Services(swarm) => Arc::new(SwarmDeployer::connect(swarm.clone()).await?),
             Self::Processes(dir) => Arc::new(ProcessDeployer::new(ProcessConfig::new(dir))?),
         })
     }

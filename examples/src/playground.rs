@@ -12,7 +12,7 @@ use std::{
 
 use sdp_agent::{Agent, AgentConfig, LinkState};
 use sdp_core::{AgentName, Deployer, config::Layers};
-use sdp_docker::{DockerConfig, DockerDeployer};
+use sdp_docker::{DockerConfig, DockerDeployer, SwarmConfig};
 use sdp_git::testing::GitHost;
 use sdp_server::Server;
 use secrecy::ExposeSecret;
@@ -40,6 +40,8 @@ pub enum Runner {
     Docker,
     /// In containers of the engine with this socket.
     Engine(PathBuf),
+    /// As services of a swarm, on the nodes with this label; its manager's engine has this socket.
+    Swarm(PathBuf, &'static str),
     /// As processes of this machine.
     Process,
 }
@@ -60,6 +62,9 @@ impl Runner {
         match self {
             Self::Docker => Runs::Containers(docker),
             Self::Engine(socket) => Runs::Containers(DockerConfig { socket: socket.clone(), ..docker }),
+            Self::Swarm(socket, _) => {
+                Runs::Services(SwarmConfig { socket: socket.clone(), ..SwarmConfig::new(name.as_str()) })
+            }
             Self::Process => Runs::Processes(folder.join("data").join("processes")),
         }
     }
@@ -67,17 +72,21 @@ impl Runner {
     fn as_str(&self) -> &'static str {
         match self {
             Self::Docker | Self::Engine(_) => "docker",
+            Self::Swarm(..) => "swarm",
             Self::Process => "process",
         }
     }
 
     /// The agents' `[deployer]` section.
     fn section(&self) -> String {
-        let socket = match self {
-            Self::Engine(socket) => format!("socket = {socket:?}\n"),
-            _ => String::new(),
+        let (publish, more) = match self {
+            Self::Engine(socket) => ("127.0.0.1", format!("socket = {socket:?}\n")),
+            Self::Swarm(socket, label) => {
+                ("0.0.0.0", format!("socket = {socket:?}\nconstraints = [\"node.labels.{label}==yes\"]\n"))
+            }
+            Self::Docker | Self::Process => ("127.0.0.1", String::new()),
         };
-        format!("[deployer]\nkind = \"{}\"\npublish = \"127.0.0.1\"\n{socket}", self.as_str())
+        format!("[deployer]\nkind = \"{}\"\npublish = \"{publish}\"\n{more}", self.as_str())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
+    net::Ipv4Addr,
     os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -19,6 +20,12 @@ const HOLDER: &str = include_str!("private_engine.sh");
 
 /// How long an engine may take to answer after its start, on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many engines can be linked.
+const MACHINES: u8 = 200;
+/// What the first engine's link to the others is called there, and the others' there.
+const SWITCH: &str = "sdp-switch";
+const CABLE: &str = "sdp-cable";
 
 /// How an engine is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +104,35 @@ impl PrivateEngine {
         Err(io::Error::other(format!("the private engine does not answer; its log ends with:\n{}", self.log_tail())))
     }
 
+    /// Links engines as machines on one network, and answers their addresses in it, in order.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or they are linked already.
+    pub fn link(engines: &[&Self]) -> io::Result<Vec<Ipv4Addr>> {
+        let Some(first) = engines.first() else { return Ok(Vec::new()) };
+        let switch = first.holder.id().to_string();
+        ip(&first.holder, &["link", "add", SWITCH, "type", "bridge"])?;
+        ip(&first.holder, &["link", "set", SWITCH, "up"])?;
+        let mut addresses = Vec::new();
+        for (engine, number) in engines.iter().zip(1..=MACHINES) {
+            let address = Ipv4Addr::new(10, 230, 0, number);
+            let (here, there) = if number == 1 {
+                (SWITCH.to_owned(), None)
+            } else {
+                (CABLE.to_owned(), Some(format!("machine{number}")))
+            };
+            if let Some(there) = there {
+                let peer = ["peer", "name", &there, "netns", &switch];
+                ip(&engine.holder, &[&["link", "add", CABLE, "type", "veth"], &peer[..]].concat())?;
+                ip(&first.holder, &["link", "set", &there, "master", SWITCH, "up"])?;
+                ip(&engine.holder, &["link", "set", CABLE, "up"])?;
+            }
+            ip(&engine.holder, &["address", "add", &format!("{address}/24"), "dev", &here])?;
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
     /// Makes an image with a script that takes its name and a change for `docker import`.
     ///
     /// # Errors
@@ -151,6 +187,17 @@ impl Drop for PrivateEngine {
         self.holder.wait().ok();
         cgroups::remove(&self.cgroup);
     }
+}
+
+/// Changes the network of a holder.
+fn ip(holder: &Child, args: &[&str]) -> io::Result<()> {
+    let target = holder.id().to_string();
+    let output = Command::new("nsenter").args(["--target", &target, "--net", "ip"]).args(args).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("ip {}: {}", args.join(" "), said.trim())))
 }
 
 fn end(holder: &mut Child) {

@@ -140,6 +140,7 @@ impl Drop for Docker {
         for id in String::from_utf8_lossy(&ids.stdout).split_whitespace() {
             let _ = Command::new("docker").args(["rm", "-f", id]).output();
         }
+        let _ = Command::new("docker").args(["network", "prune", "--force", "--filter", &filter]).output();
     }
 }
 

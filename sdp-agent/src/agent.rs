@@ -104,6 +104,7 @@ impl Agent {
             gateway: gateway.clone(),
             outbox: outbox.clone(),
             redactor: redactor.clone(),
+            drain: config.deployer.drain,
         };
         let work = Work::start(config.data_dir.join("work"), work_parts)?;
         let link_parts = LinkParts {

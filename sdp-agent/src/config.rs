@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
     path::PathBuf,
+    time::Duration,
 };
 
 use sdp_core::{
@@ -71,6 +72,10 @@ pub struct DeployerConfig {
     pub socket: Option<PathBuf>,
     /// The ports to pick from when none is asked for.
     pub port_range: PortRange,
+    /// How long what a deployment replaced serves on after the routes point elsewhere, where both can run
+    /// at once.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub drain: Duration,
     /// The addresses that sandboxes' networks are made from, 32 for each.
     pub network_pool: NetworkPool,
     /// For `kind = "swarm"`: where services may run, as the swarm writes it, `node.labels.sdp==yes`.
@@ -85,6 +90,7 @@ impl Default for DeployerConfig {
             publish: Ipv4Addr::LOCALHOST.into(),
             socket: None,
             port_range: PortRange(20_000..=29_999),
+            drain: Duration::from_secs(10),
             network_pool: NetworkPool::default(),
             constraints: Vec::new(),
         }

@@ -12,7 +12,7 @@ use super::{
     stages::{Stages, failure},
 };
 use crate::{
-    deployer::Deployer,
+    deployer::{DeployError, Deployer, Replacement},
     events::EventSink,
     model::{
         credentials::Credentials,
@@ -49,6 +49,9 @@ pub struct Finished {
     pub failure: Option<Failure>,
     /// What runs now because of it.
     pub instance: Option<Instance>,
+    /// Set while the previous instance serves on, on its own port: [`Pipeline::retire`] ends it once
+    /// nobody is sent there any more. The next deployment of the key does it too.
+    pub retiring: Option<Replacement>,
 }
 
 impl Pipeline {
@@ -100,8 +103,23 @@ impl Pipeline {
         drive(&mut machine, todo, &stages, cancel).await;
         let (state, failure) = machine.ended().expect("drive returns when the machine has ended");
         let failure = failure.cloned();
-        let instance = if state == DeploymentState::Running { stages.into_instance() } else { None };
-        Finished { state, failure, instance }
+        let replacement = stages.into_replacement().filter(|_| state == DeploymentState::Running);
+        let instance = replacement.as_ref().map(|replacement| replacement.current.clone());
+        let retiring = replacement.filter(|replacement| replacement.beside);
+        Finished { state, failure, instance, retiring }
+    }
+
+    /// Ends what a deployment left serving beside itself. Nothing happens when another deployment has
+    /// taken its place meanwhile. Called in turn with the key's deployments.
+    ///
+    /// # Errors
+    /// [`DeployError`], as [`Deployer::settle`].
+    pub async fn retire(&self, replacement: &Replacement) -> Result<(), DeployError> {
+        match self.deployer.inspect(&replacement.current.key).await {
+            Ok(now) if now.deployment == replacement.current.deployment => self.deployer.settle(replacement).await,
+            Ok(_) | Err(DeployError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -98,7 +98,7 @@ async fn a_service_of_a_sandbox_is_replaced_without_a_gap_and_the_previous_one_r
     let first = first.instance.unwrap();
     let (bad, _) = deploy("feature/x", Behaviour::NeverHealthy).await;
     assert_eq!((bad.state, bad.retiring), (S::Failed, None));
-    assert_eq!(bench.deployer.list().await.unwrap(), [first.clone()]);
+    assert_eq!(bench.deployer.list().await.unwrap(), std::slice::from_ref(&first));
 
     let (second, sink) = deploy("feature/x", Behaviour::Works).await;
     let current = second.instance.unwrap();

@@ -39,7 +39,7 @@ async fn playground(runner: Runner) -> Playground {
 static CONTAINERS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn create_sandbox(api: &Api, name: &str) {
-    let create = CreateSandbox { name: name.parse().unwrap(), environment: None, expires_in: None };
+    let create = CreateSandbox::new(name.parse().unwrap());
     api.post::<_, serde_json::Value>("/api/sandboxes", &create).await.unwrap();
 }
 

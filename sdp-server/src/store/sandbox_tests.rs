@@ -149,7 +149,7 @@ async fn wanted_routes_are_kept_until_they_are_given_back() {
 async fn environments_are_kept_and_the_default_is_there_without_being_made() {
     let (dir, store) = store();
     let default = Environment::new(EnvironmentName::default());
-    assert_eq!(store.environments().await.unwrap(), [default.clone()]);
+    assert_eq!(store.environments().await.unwrap(), std::slice::from_ref(&default));
     assert!(matches!(store.insert_environment(&default).await, Err(StoreError::Exists { .. })));
     let mut qa = Environment::new("qa".parse().unwrap());
     qa.agents.insert("micro-92".parse().unwrap());
@@ -190,7 +190,7 @@ async fn templates_are_kept_replaced_and_forgotten() {
     template.saved_at = at(2);
     assert!(store.replace_template(&template).await.unwrap());
     assert_eq!(store.template(&template.name).await.unwrap(), Some(template.clone()));
-    assert_eq!(store.templates().await.unwrap(), [template.clone()]);
+    assert_eq!(store.templates().await.unwrap(), std::slice::from_ref(&template));
     assert!(store.delete_template(&template.name).await.unwrap());
     assert!(!store.delete_template(&template.name).await.unwrap());
 }

@@ -27,7 +27,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::journal::Journal;
-use crate::{error::AgentError, outbox::Outbox, redact::Redactor};
+use crate::{disk::Admission, error::AgentError, outbox::Outbox, redact::Redactor};
 
 /// How many ended deployments are remembered, so that asking again for one changes nothing.
 const REMEMBERED: usize = 1000;
@@ -39,6 +39,7 @@ pub(crate) struct WorkParts {
     pub(crate) source: Arc<dyn RepoSource>,
     pub(crate) deployer: Arc<dyn Deployer>,
     pub(crate) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(crate) admission: Admission,
     pub(crate) outbox: Outbox,
     pub(crate) redactor: Redactor,
     /// How long what was replaced serves on after nobody new is sent there.
@@ -117,7 +118,7 @@ impl Work {
     /// Accepts a deployment: when this returns, it survives a crash, and its events tell the rest.
     ///
     /// # Errors
-    /// A problem when it cannot be written down, or the agent is stopping.
+    /// A problem when it cannot be written down, a disk is nearly full, or the agent is stopping.
     pub(crate) fn deploy(&self, request: DeployRequest, credentials: Option<Credentials>) -> Result<(), Problem> {
         let inner = &self.inner;
         let deployment = request.deployment;
@@ -128,6 +129,7 @@ impl Work {
         if inner.stopping.is_cancelled() {
             return Err(Problem::new(ErrorCode::AgentAway, "the agent is stopping; try again when it is back"));
         }
+        inner.parts.admission.admit(&request.key.repo)?;
         let storage =
             |error: &dyn std::error::Error| Problem::new(ErrorCode::EventsUnavailable, sdp_core::problem::chain(error));
         inner.journal.begin(&request).map_err(|error| storage(&error))?;

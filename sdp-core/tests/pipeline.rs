@@ -392,3 +392,35 @@ async fn a_sink_that_stops_accepting_ends_the_deployment_wherever_it_is() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn builds_wait_for_one_another_and_the_wait_counts_against_no_deadline() {
+    let bench = bench();
+    let pipeline = bench.pipeline.clone().builds(std::num::NonZeroUsize::MIN);
+    let begin = |pipeline: &Pipeline, sandbox: &str| {
+        let (pipeline, mut request, cancel) = (pipeline.clone(), request("eredar", "main"), CancellationToken::new());
+        request.key = InstanceKey::in_sandbox(sandbox.parse().unwrap(), request.key.repo);
+        let (sink, cancelled) = (Arc::new(MemorySink::default()), cancel.clone());
+        let told = Arc::clone(&sink);
+        let run = tokio::spawn(async move { pipeline.run(&request, None, &*told, &cancelled).await });
+        (run, sink, cancel)
+    };
+    bench.deployer.behave(Behaviour::BuildHangs);
+    let (first, _, cancel_first) = begin(&pipeline, "first");
+    let building = || bench.deployer.builds() > 0;
+    while !building() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.deployer.behave(Behaviour::Works);
+    let short = Deadlines { build: Duration::from_millis(50), ..Deadlines::default() };
+    let (second, told, _) = begin(&pipeline.clone().deadlines(short), "second");
+    let (third, _, cancel_third) = begin(&pipeline, "third");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(told.states().last(), Some(&S::Build), "{:?}", told.lines());
+    assert!(told.lines().iter().any(|line| line.contains("waiting") && line.contains("(1)")), "{:?}", told.lines());
+    cancel_third.cancel();
+    assert_eq!(third.await.unwrap().state, S::Cancelled, "a wait can be cancelled");
+    cancel_first.cancel();
+    let ended = [first.await.unwrap().state, second.await.unwrap().state];
+    assert_eq!(ended, [S::Cancelled, S::Running], "{:?}", told.lines());
+}

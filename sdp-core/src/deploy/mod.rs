@@ -3,6 +3,7 @@
 mod machine;
 mod pipeline;
 mod ports;
+mod slots;
 mod stages;
 
 pub use machine::{Command, Deadlines, Input, Machine};

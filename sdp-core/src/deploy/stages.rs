@@ -13,6 +13,7 @@ use super::{
     machine::Input,
     pipeline::Pipeline,
     ports::{PortLease, PortWish},
+    slots::BuildSlot,
 };
 use crate::{
     deployer::{Artifact, DeployError, DeployJob, LogOptions, Probe, Replacement},
@@ -71,6 +72,14 @@ struct Progress {
     /// When the previous instance began to be replaced.
     swap_began: Option<Instant>,
     replacement: Option<Replacement>,
+    waits: Waits,
+}
+
+/// The time that a deployment has waited for others.
+#[derive(Debug, Default)]
+struct Waits {
+    ended: Duration,
+    since: Option<Instant>,
 }
 
 /// Whether a stage had something to do.
@@ -173,10 +182,42 @@ impl<'a> Stages<'a> {
 
     async fn build(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
         let job = self.job()?;
+        let _slot = self.build_slot(cancel).await?;
         let artifact = self.pipeline.deployer.build(&job, self.sink, cancel).await.map_err(|e| Problem::from(&e))?;
         let reused = artifact.reused;
         self.progress().artifact = Some(artifact);
         Ok(if reused { Did::Nothing } else { Did::Work })
+    }
+
+    /// Waits until it may build.
+    async fn build_slot(&self, cancel: &CancellationToken) -> Result<Option<BuildSlot>, Problem> {
+        let Some(slots) = &self.pipeline.builds else { return Ok(None) };
+        if let Some(slot) = slots.try_take() {
+            return Ok(Some(slot));
+        }
+        let limit = slots.limit();
+        let line = format!("waiting: as many builds run on this machine as may at once ({limit})");
+        self.note(Stage::Build, line).await?;
+        self.progress().waits.since = Some(Instant::now());
+        let slot = tokio::select! {
+            slot = slots.take() => Ok(Some(slot)),
+            () = cancel.cancelled() => Err(Problem::from(&DeployError::Cancelled)),
+        };
+        let waited = {
+            let waits = &mut self.progress().waits;
+            let waited = waits.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            waits.ended += waited;
+            waited
+        };
+        let ms = waited.as_millis();
+        self.note(Stage::Build, format!("waited {ms} ms")).await?;
+        slot
+    }
+
+    /// How long it has waited for other deployments so far.
+    pub(super) fn waited(&self) -> Duration {
+        let waits = &self.progress().waits;
+        waits.ended + waits.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     async fn start(&self, cancel: &CancellationToken) -> Result<Did, Problem> {

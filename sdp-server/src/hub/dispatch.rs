@@ -1,14 +1,14 @@
 //! Deployments on their way to an agent.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
 use sdp_core::{
-    Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, ErrorCode, InstanceKey,
-    Problem, RepoName,
+    Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName, Environment,
+    ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -16,6 +16,46 @@ use sdp_core::{
 
 use super::{Hub, RequestError};
 use crate::error::ApiError;
+
+/// Where a deployment goes.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    /// The sandbox; none for a quick deploy.
+    pub sandbox: Option<Sandbox>,
+    /// The environment the sandbox lives in.
+    pub environment: Option<Environment>,
+}
+
+impl Destination {
+    fn key(&self, repo: RepoName) -> InstanceKey {
+        InstanceKey { sandbox: self.sandbox.as_ref().map(|sandbox| sandbox.name.clone()), repo }
+    }
+
+    fn allows(&self, agent: &AgentName) -> bool {
+        self.environment.as_ref().is_none_or(|environment| environment.allows(agent))
+    }
+
+    /// Refuses a host port that the environment does not have.
+    fn check_port(&self, port: Option<HostPort>) -> Result<(), ApiError> {
+        let environment = self.environment.as_ref();
+        let Some((port, (name, ports))) = port.zip(environment.and_then(|it| Some((&it.name, it.ports.as_ref()?))))
+        else {
+            return Ok(());
+        };
+        if ports.contains(port) {
+            return Ok(());
+        }
+        let sentence = format!("host port {port} is not one of environment {name}, which has {ports}");
+        Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("host_port"))
+    }
+
+    /// The environment's variables, and over them those of the request.
+    fn env(&self, own: &BTreeMap<EnvName, String>) -> BTreeMap<EnvName, String> {
+        let mut env = self.environment.as_ref().map(|environment| environment.env.clone()).unwrap_or_default();
+        env.extend(own.clone());
+        env
+    }
+}
 
 /// Takes a deployment off the list of those on their way, however the sending ends.
 struct OnItsWay<'a>(&'a Hub, DeploymentId);
@@ -39,11 +79,13 @@ impl Hub {
     pub async fn deploy(
         &self,
         credentials: Credentials,
-        sandbox: Option<sdp_core::SandboxName>,
+        destination: Destination,
         body: CreateDeployment,
     ) -> Result<Deployment, ApiError> {
-        let key = InstanceKey { sandbox, repo: body.repo };
-        let agent = self.choose(&key, body.agent.as_ref()).await?;
+        destination.check_port(body.host_port)?;
+        let agent = self.choose(&destination, &body.repo, body.agent.as_ref(), &BTreeMap::new()).await?;
+        let key = destination.key(body.repo);
+        let env = destination.env(&body.env);
         let id = DeploymentId::new();
         let deployment = Deployment {
             id,
@@ -55,14 +97,13 @@ impl Hub {
             failure: None,
             host_port: body.host_port,
             url: None,
-            env: body.env.clone(),
+            env: body.env,
             user: credentials.username().clone(),
             created_at: Timestamp::now(),
             finished_at: None,
             stages: Vec::new(),
         };
-        let request =
-            DeployRequest { deployment: id, key, branch: body.branch, host_port: body.host_port, env: body.env };
+        let request = DeployRequest { deployment: id, key, branch: body.branch, host_port: body.host_port, env };
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
         let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, credentials).await });
@@ -102,14 +143,27 @@ impl Hub {
         Err(ApiError(problem))
     }
 
-    /// The agent for a deployment: the one asked for, else the one that runs the key already, else
-    /// the connected one with the least to do.
-    async fn choose(&self, key: &InstanceKey, asked: Option<&AgentName>) -> Result<AgentName, ApiError> {
+    /// The agent for a deployment: the one asked for, else the one that has the repo there already, else the
+    /// connected one with the least to do. `planned` is what is to begin besides.
+    pub(crate) async fn choose(
+        &self,
+        destination: &Destination,
+        repo: &RepoName,
+        asked: Option<&AgentName>,
+        planned: &BTreeMap<AgentName, u32>,
+    ) -> Result<AgentName, ApiError> {
         let agents = self.agents().await?;
-        let mut candidates: Vec<_> = agents.iter().filter(|agent| declares(agent, &key.repo)).collect();
+        let mut candidates: Vec<_> = agents.iter().filter(|agent| declares(agent, repo)).collect();
         if candidates.is_empty() {
-            let sentence = format!("no agent declares a repo {}; GET /api/repos lists those there are", key.repo);
+            let sentence = format!("no agent declares a repo {repo}; GET /api/repos lists those there are");
             return Err(ApiError::new(ErrorCode::UnknownRepo, sentence).field("repo"));
+        }
+        if let Some(environment) = &destination.environment {
+            candidates.retain(|agent| environment.allows(&agent.name));
+            if candidates.is_empty() {
+                let sentence = format!("no agent of environment {} declares the repo {repo}", environment.name);
+                return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("repo"));
+            }
         }
         if let Some(asked) = asked {
             if !agents.iter().any(|agent| agent.name == *asked) {
@@ -117,20 +171,36 @@ impl Hub {
             }
             candidates.retain(|agent| agent.name == *asked);
             if candidates.is_empty() {
-                let sentence = format!("agent {asked} does not declare the repo {}", key.repo);
+                let sentence = match &destination.environment {
+                    Some(environment) if !destination.allows(asked) => {
+                        format!("agent {asked} is none of environment {}", environment.name)
+                    }
+                    _ => format!("agent {asked} does not declare the repo {repo}"),
+                };
                 return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("agent"));
             }
-        } else if let Some(running) = self.shared.store.running(key).await?
-            && candidates.iter().any(|agent| agent.name == running.agent)
+        } else if let Some(placed) = self.placed(destination, repo).await?
+            && candidates.iter().any(|agent| agent.name == placed)
         {
-            candidates.retain(|agent| agent.name == running.agent);
+            candidates.retain(|agent| agent.name == placed);
         }
-        let best = candidates.iter().filter(|agent| agent.connected).min_by_key(|agent| agent.active_deployments);
+        let load = |agent: &Agent| agent.active_deployments + planned.get(&agent.name).copied().unwrap_or_default();
+        let best = candidates.iter().filter(|agent| agent.connected).min_by_key(|agent| load(agent));
         match (best, candidates.first()) {
             (Some(agent), _) => Ok(agent.name.clone()),
             (None, Some(away)) => Err(self.away(&away.name).await.into()),
-            (None, None) => Err(ApiError::not_found("agent for repo", &key.repo)),
+            (None, None) => Err(ApiError::not_found("agent for repo", repo)),
         }
+    }
+
+    /// The agent that has the repo there already: it runs, or it sleeps.
+    async fn placed(&self, destination: &Destination, repo: &RepoName) -> Result<Option<AgentName>, ApiError> {
+        let store = &self.shared.store;
+        let Some(sandbox) = &destination.sandbox else {
+            return Ok(store.running(&destination.key(repo.clone())).await?.map(|running| running.agent));
+        };
+        let placed = store.deployments_of(sandbox, &[DeploymentState::Running, DeploymentState::Stopped]).await?;
+        Ok(placed.into_iter().find(|deployment| deployment.key.repo == *repo).map(|deployment| deployment.agent))
     }
 
     /// Changes a deployment's state after its agent did what was asked.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sdp_core::{
-    Deployer, RepoSource, RouteStore,
+    Deployer, Gateways, OwnGateways, RepoSource, RouteStore,
     data_dir::DataDirLock,
     deploy::{Deadlines, Pipeline, PortPool},
 };
@@ -31,6 +31,8 @@ pub struct Parts {
     pub deployer: Arc<dyn Deployer>,
     /// The gateway's routes; used when the configuration has a gateway.
     pub routes: Option<Arc<dyn RouteStore>>,
+    /// The routes of gateways that sandboxes bring; without, they bring none.
+    pub own_gateways: Option<Arc<dyn OwnGateways>>,
     /// Secrets that no event or answer may show, besides those that requests bring.
     pub secrets: Vec<SecretString>,
     /// How long a deployment's stages may take.
@@ -46,6 +48,7 @@ impl Parts {
             source,
             deployer,
             routes: None,
+            own_gateways: None,
             secrets: Vec::new(),
             deadlines: Deadlines::default(),
             timing: Timing::default(),
@@ -55,6 +58,12 @@ impl Parts {
     /// Sets the gateway's routes.
     pub fn routes(mut self, routes: Arc<dyn RouteStore>) -> Self {
         self.routes = Some(routes);
+        self
+    }
+
+    /// Lets sandboxes bring gateways of their own.
+    pub fn own_gateways(mut self, own: Arc<dyn OwnGateways>) -> Self {
+        self.own_gateways = Some(own);
         self
     }
 }
@@ -88,20 +97,26 @@ impl Agent {
         let outbox = Outbox::open(config.data_dir.join("outbox"))?;
         let secrets = parts.secrets.iter().chain([&token]);
         let redactor = secrets.fold(Redactor::default(), |redactor, secret| redactor.secret(secret.expose_secret()));
-        let gateway = config.gateway.as_ref().map(|gateway| gateway.repo.clone()).zip(parts.routes.clone());
+        let per_request = config.gateway.as_ref().is_some_and(|gateway| gateway.per_request);
+        let gateways = config.gateway.as_ref().zip(parts.routes.clone()).map(|(gateway, routes)| {
+            let gateways = Gateways::new(gateway.repo.clone(), routes);
+            parts.own_gateways.clone().into_iter().fold(gateways, Gateways::own)
+        });
 
-        let ports = Arc::new(PortPool::new(config.deployer.port_range.0.clone(), config.deployer.publish));
+        let range = config.deployer.port_range;
+        let (first, last) = (range.first().get(), range.last().get());
+        let ports = Arc::new(PortPool::new(first..=last, config.deployer.publish));
         let (source, deployer) = (Arc::clone(&parts.source), Arc::clone(&parts.deployer));
         let mut pipeline =
             Pipeline::new(source, deployer, ports, config.advertise.clone()).deadlines(parts.deadlines.clone());
-        if let Some((repo, routes)) = &gateway {
-            pipeline = pipeline.gateway(repo.clone(), Arc::clone(routes));
+        if let Some(gateways) = &gateways {
+            pipeline = pipeline.gateways(gateways.clone());
         }
         let work_parts = WorkParts {
             pipeline,
             source: Arc::clone(&parts.source),
             deployer: Arc::clone(&parts.deployer),
-            gateway: gateway.clone(),
+            gateways: gateways.clone(),
             outbox: outbox.clone(),
             redactor: redactor.clone(),
         };
@@ -116,14 +131,16 @@ impl Agent {
                 advertise: config.advertise,
                 source: Arc::clone(&parts.source),
                 deployer: Arc::clone(&parts.deployer),
-                gateway: gateway.as_ref().map(|(repo, _)| repo.clone()),
+                gateways: gateways.clone(),
+                per_request,
+                port_range: range,
             },
             outbox: outbox.clone(),
             work: work.clone(),
             requests: Requests {
                 source: parts.source,
                 deployer: parts.deployer,
-                gateway,
+                gateways,
                 work: work.clone(),
                 redactor,
             },

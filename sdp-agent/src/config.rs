@@ -3,12 +3,11 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    ops::RangeInclusive,
     path::PathBuf,
 };
 
 use sdp_core::{
-    AgentName, RecipeKind, RepoSpec, UserName,
+    AgentName, HostPort, PortRange, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
 use sdp_gateway::GatewayConfig;
@@ -78,7 +77,7 @@ impl Default for DeployerConfig {
             kind: DeployerKind::Docker,
             publish: Ipv4Addr::LOCALHOST.into(),
             socket: None,
-            port_range: PortRange(20_000..=29_999),
+            port_range: default_port_range(),
         }
     }
 }
@@ -93,22 +92,10 @@ pub enum DeployerKind {
     Process,
 }
 
-/// Host ports, written `20000-29999`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PortRange(pub RangeInclusive<u16>);
-
-impl TryFrom<String> for PortRange {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split_once('-').map(|(first, last)| (first.trim(), last.trim()));
-        let range = parts.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-        match range {
-            Some((first, last)) if 0 < first && first <= last => Ok(Self(first..=last)),
-            _ => Err(format!("{text:?} is not a range of ports: write it as \"20000-29999\"")),
-        }
-    }
+/// Below the ports that Linux gives to outgoing connections.
+fn default_port_range() -> PortRange {
+    let port = |port| HostPort::new(port).expect("it is not zero");
+    PortRange::new(port(20_000), port(29_999)).expect("the first comes before the last")
 }
 
 /// `[git]`.
@@ -311,7 +298,7 @@ config = "application/config/config.php"
     #[test]
     fn the_specs_example_is_accepted_with_the_promised_defaults() {
         let config = load(SPEC, &[]).unwrap();
-        assert_eq!(config.deployer.port_range.0, 20_000..=29_999);
+        assert_eq!(config.deployer.port_range.to_string(), "20000-29999");
         assert_eq!(config.gateway.as_ref().unwrap().repo.as_str(), "erangel-ocean");
         assert_eq!(config.worktrees(), PathBuf::from("/var/lib/sdp-agent/worktrees"));
     }
@@ -321,7 +308,8 @@ config = "application/config/config.php"
         let env = vec![("SDP_AGENT__DEPLOYER__PORT_RANGE".into(), "100-200".into())];
         let flags = [("deployer.kind".into(), "process".into())];
         let config = AgentConfig::load(Layers::new().file("sdp-agent.toml", SPEC), env, &flags).unwrap();
-        assert_eq!((config.deployer.port_range.0, config.deployer.kind), (100..=200, DeployerKind::Process));
+        let deployer = &config.deployer;
+        assert_eq!((deployer.port_range.to_string(), deployer.kind), ("100-200".into(), DeployerKind::Process));
     }
 
     #[test]

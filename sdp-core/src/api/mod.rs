@@ -1,6 +1,8 @@
 //! The HTTP API's bodies. Paths are in the server; answers that are whole aggregates are the types
 //! of [`model`](crate::model), and every error is a [`Problem`](crate::Problem).
 
+pub mod audit;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     deployer::Deployer,
     events::EventSink,
+    gateways::Gateways,
     model::{
         credentials::Credentials,
         deployment::{DeployRequest, DeploymentState, Failure},
@@ -33,7 +34,7 @@ use crate::{
 pub struct Pipeline {
     pub(super) source: Arc<dyn RepoSource>,
     pub(super) deployer: Arc<dyn Deployer>,
-    pub(super) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(super) gateways: Option<Gateways>,
     pub(super) ports: Arc<PortPool>,
     pub(super) advertise: String,
     deadlines: Deadlines,
@@ -59,12 +60,17 @@ impl Pipeline {
         ports: Arc<PortPool>,
         advertise: impl Into<String>,
     ) -> Self {
-        Self { source, deployer, gateway: None, ports, advertise: advertise.into(), deadlines: Deadlines::default() }
+        Self { source, deployer, gateways: None, ports, advertise: advertise.into(), deadlines: Deadlines::default() }
     }
 
     /// Says which repo is the gateway, and where its routes are.
-    pub fn gateway(mut self, repo: RepoName, routes: Arc<dyn RouteStore>) -> Self {
-        self.gateway = Some((repo, routes));
+    pub fn gateway(self, repo: RepoName, routes: Arc<dyn RouteStore>) -> Self {
+        self.gateways(Gateways::new(repo, routes))
+    }
+
+    /// Says which repo is the gateway, and where the routes of the shared one and of sandboxes' own are.
+    pub fn gateways(mut self, gateways: Gateways) -> Self {
+        self.gateways = Some(gateways);
         self
     }
 

@@ -30,8 +30,8 @@ impl PortPool {
         Self { range, publish, leases: Mutex::default() }
     }
 
-    /// Leases a port for `key`: `wanted`, or the one that its running instance has, or a free one
-    /// of the range.
+    /// Leases a port for `key`: `wanted`, or else `picked` if nobody has it, or the one that its running instance has,
+    /// or a free one of the range.
     ///
     /// # Errors
     /// [`DeployError::PortTaken`] names the holder of `wanted`; [`DeployError::NoFreePort`].
@@ -39,6 +39,7 @@ impl PortPool {
         self: &Arc<Self>,
         key: &InstanceKey,
         wanted: Option<HostPort>,
+        picked: Option<HostPort>,
         running: &[Instance],
     ) -> Result<PortLease, DeployError> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,8 +55,10 @@ impl PortPool {
             }
         } else {
             let own = running.iter().find(|instance| instance.key == *key && !instance.parked);
-            let kept = own.map(|instance| instance.host_port).filter(|port| holder(*port).is_none());
-            let free = |port: &HostPort| holder(*port).is_none() && self.can_bind(*port);
+            let own = own.map(|instance| instance.host_port);
+            // Its own instance has it bound, and gives it up in time.
+            let free = |port: &HostPort| holder(*port).is_none() && (Some(*port) == own || self.can_bind(*port));
+            let kept = picked.filter(free).or(own.filter(free));
             let mut range = self.range.clone().filter_map(|port| HostPort::new(port).ok());
             kept.or_else(|| range.find(free))
                 .ok_or_else(|| DeployError::NoFreePort { first: *self.range.start(), last: *self.range.end() })?
@@ -113,22 +116,32 @@ mod tests {
     fn a_lease_keeps_others_off_until_it_is_dropped() {
         let (pool, first) = pool();
         let port = HostPort::new(first).unwrap();
-        let lease = pool.lease(&key("a"), Some(port), &[]).unwrap();
-        let error = pool.lease(&key("b"), Some(port), &[]).unwrap_err();
+        let lease = pool.lease(&key("a"), Some(port), None, &[]).unwrap();
+        let error = pool.lease(&key("b"), Some(port), None, &[]).unwrap_err();
         assert!(error.to_string().contains("a deployment of a that is under way"), "{error}");
         drop(lease);
-        assert_eq!(pool.lease(&key("b"), Some(port), &[]).unwrap().port(), port);
+        assert_eq!(pool.lease(&key("b"), Some(port), None, &[]).unwrap().port(), port);
     }
 
     #[test]
     fn picking_skips_what_is_leased_or_bound_and_says_when_nothing_is_left() {
         let (pool, first) = pool();
         let bound = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
-        let one = pool.lease(&key("a"), None, &[]).unwrap();
-        let two = pool.lease(&key("b"), None, &[]).unwrap();
+        let one = pool.lease(&key("a"), None, None, &[]).unwrap();
+        let two = pool.lease(&key("b"), None, None, &[]).unwrap();
         assert_eq!((one.port().get(), two.port().get()), (first, first + 2));
-        let error = pool.lease(&key("c"), None, &[]).unwrap_err();
+        let error = pool.lease(&key("c"), None, None, &[]).unwrap_err();
         assert!(matches!(error, DeployError::NoFreePort { .. }), "{error}");
         drop(bound);
+    }
+
+    #[test]
+    fn a_picked_port_is_taken_unless_a_stranger_has_it() {
+        let (pool, first) = pool();
+        let port = |more: u16| HostPort::new(first + more).unwrap();
+        assert_eq!(pool.lease(&key("a"), None, Some(port(2)), &[]).unwrap().port(), port(2));
+        let stranger = TcpListener::bind(("127.0.0.1", first + 2)).unwrap();
+        assert_eq!(pool.lease(&key("a"), None, Some(port(2)), &[]).unwrap().port(), port(0));
+        drop(stranger);
     }
 }

@@ -2,6 +2,7 @@
 
 mod agent_link;
 mod agents;
+mod audit;
 mod deployments;
 mod extract;
 mod health;
@@ -53,6 +54,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/deployments/{id}/restart", post(deployments::restart))
         .route("/api/deployments/{id}/retry", post(deployments::retry))
         .route("/api/deployments/{id}/log", get(logs::log))
+        .route("/api/audit", get(audit::list))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -80,6 +82,14 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let mut problem = Problem::new(ErrorCode::BadRequest, sentence);
     problem.status = 405;
     ApiError(problem)
+}
+
+/// Runs `work` to its end also when the client hangs up: what was done must be written down.
+async fn in_full<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let lost = |_| Err(ApiError::new(ErrorCode::Internal, "the request was not carried out to its end; look again"));
+    tokio::spawn(work).await.unwrap_or_else(lost)
 }
 
 /// What every answer says to a browser.

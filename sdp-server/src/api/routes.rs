@@ -29,7 +29,7 @@ pub(super) async fn table(
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<RouteTable>, ApiError> {
     find(&state, &path.name).await?;
-    ask(&state, RequestBody::Routes).await
+    ask(&state, RequestBody::Routes { sandbox: None }).await
 }
 
 pub(super) async fn set_one(
@@ -73,7 +73,7 @@ async fn set(
         services.insert(service, wanted);
     }
     let changes = RouteChanges { services, by: Some(sandbox), takeover, ..RouteChanges::default() };
-    ask(state, RequestBody::ApplyRoutes { changes }).await
+    ask(state, RequestBody::ApplyRoutes { changes, sandbox: None }).await
 }
 
 /// Where the sandbox's own deployment of a service answers.

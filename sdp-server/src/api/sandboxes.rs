@@ -6,9 +6,9 @@ use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, EnvironmentName, ErrorCode, InstanceKey, RouteChanges, Sandbox,
-    SandboxName,
-    api::{CreateSandbox, DeploymentFilter, SandboxDetail},
+    AgentName, AuditSubject, Deployment, DeploymentState, EnvironmentName, ErrorCode, InstanceKey, RouteChanges,
+    Sandbox, SandboxName,
+    api::{CreateSandbox, DeploymentFilter, SandboxDetail, audit::AuditAction},
     protocol::{ReplyBody, RequestBody},
 };
 use serde::Deserialize;
@@ -47,6 +47,7 @@ pub(super) async fn create(
     let owner = signed_in.session.user().clone();
     let sandbox = Sandbox { name: body.name, environment, owner, created_at, expires_at };
     state.store().insert_sandbox(&sandbox).await.map_err(|error| ApiError::from(error).field("name"))?;
+    state.audit(vec![signed_in.deed(AuditAction::SandboxCreate, AuditSubject::sandbox(&sandbox.name))]).await;
     Ok((StatusCode::CREATED, Json(sandbox)))
 }
 
@@ -115,18 +116,19 @@ pub(super) async fn delete(
         state.hub().set_state(deployment.id, DeploymentState::Stopped).await?;
     }
     state.store().delete_sandbox(&sandbox.name).await?;
+    state.audit(vec![signed_in.deed(AuditAction::SandboxDelete, AuditSubject::sandbox(&sandbox.name))]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn reset_routes(state: &AppState, gateway: &AgentName, sandbox: &SandboxName) -> Result<(), ApiError> {
-    let ReplyBody::Routes { table } = state.hub().request(gateway, RequestBody::Routes).await? else {
+    let ReplyBody::Routes { table } = state.hub().request(gateway, RequestBody::Routes { sandbox: None }).await? else {
         return Err(RequestError::Unexpected { agent: gateway.clone() }.into());
     };
     let owned = table.routes.into_iter().filter(|route| route.owner.as_ref() == Some(sandbox));
     let services: std::collections::BTreeMap<_, _> = owned.map(|route| (route.service, None)).collect();
     if !services.is_empty() {
         let changes = RouteChanges { services, by: Some(sandbox.clone()), ..RouteChanges::default() };
-        state.hub().request(gateway, RequestBody::ApplyRoutes { changes }).await?;
+        state.hub().request(gateway, RequestBody::ApplyRoutes { changes, sandbox: None }).await?;
     }
     Ok(())
 }

@@ -7,15 +7,15 @@ use std::{
 
 use jiff::Timestamp;
 use sdp_core::{
-    Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, ErrorCode, InstanceKey,
-    Problem, RepoName,
+    Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, ErrorCode, HostPort,
+    InstanceKey, Problem, RepoName,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
 };
 
 use super::{Hub, RequestError};
-use crate::error::ApiError;
+use crate::{error::ApiError, store::PortChoice};
 
 /// Takes a deployment off the list of those on their way, however the sending ends.
 struct OnItsWay<'a>(&'a Hub, DeploymentId);
@@ -61,8 +61,8 @@ impl Hub {
             finished_at: None,
             stages: Vec::new(),
         };
-        let request =
-            DeployRequest { deployment: id, key, branch: body.branch, host_port: body.host_port, env: body.env };
+        let (branch, host_port, env) = (body.branch, body.host_port, body.env);
+        let request = DeployRequest { deployment: id, key, branch, host_port, picked_port: None, env };
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
         let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, credentials).await });
@@ -72,13 +72,15 @@ impl Hub {
     async fn send(
         &self,
         deployment: Deployment,
-        request: DeployRequest,
+        mut request: DeployRequest,
         credentials: Credentials,
     ) -> Result<Deployment, ApiError> {
         let (id, agent) = (deployment.id, deployment.agent.clone());
         self.dispatching().insert(id);
         let on_its_way = OnItsWay(self, id);
-        self.shared.store.insert_deployment(&deployment).await?;
+        let choice = self.port_choice(&agent, request.host_port).await?;
+        let reserved = self.shared.store.insert_deployment_with_port(&deployment, choice).await?;
+        request.picked_port = reserved.filter(|_| request.host_port.is_none());
         self.publish(vec![deployment.clone()]);
         let body = RequestBody::Deploy { request: Box::new(request), credentials: Some(CredentialsFrame(credentials)) };
         let answer = self.request(&agent, body).await;
@@ -94,6 +96,17 @@ impl Hub {
             }
             Err(error) => self.refuse(id, error).await,
         }
+    }
+
+    /// How a deployment on `agent` comes by its port.
+    async fn port_choice(&self, agent: &AgentName, chosen: Option<HostPort>) -> Result<PortChoice, ApiError> {
+        if let Some(port) = chosen {
+            return Ok(PortChoice::Chosen(port));
+        }
+        let agents = self.agents().await?;
+        let inventory = agents.into_iter().find(|known| known.name == *agent).and_then(|known| known.inventory);
+        let range = inventory.and_then(|inventory| inventory.port_range);
+        Ok(range.map_or(PortChoice::Agents, PortChoice::Picked))
     }
 
     async fn refuse(&self, id: DeploymentId, error: RequestError) -> Result<Deployment, ApiError> {

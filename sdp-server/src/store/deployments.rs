@@ -10,7 +10,7 @@ use sdp_core::{
 use super::{
     Store, StoreError,
     error::is_taken,
-    fold,
+    fold, ports,
     values::{json, micros, name, optional_json, optional_text, optional_time, text, time, to_json, to_name},
 };
 
@@ -153,11 +153,12 @@ impl Store {
     }
 }
 
-fn insert(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
+pub(super) fn insert(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
     let inserted = connection
         .prepare_cached(
             "INSERT INTO deployments (id, sandbox, repo, branch, commit_id, agent, state, failure, host_port, url, env,
-            user, created_at, finished_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            user, created_at, finished_at, chosen_port)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?9)",
         )?
         .execute(params![
             d.id.to_string(),
@@ -198,6 +199,7 @@ fn update(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
             d.url,
             d.finished_at.map(micros),
         ])?;
+    ports::follow(connection, d)?;
     save_stages(connection, d)
 }
 

@@ -7,9 +7,15 @@
 //! - Migrations go forward only. A database of a newer version is refused.
 
 mod agents;
+mod audit;
 mod deployments;
 mod error;
 mod fold;
+#[cfg(test)]
+mod migration_tests;
+mod ports;
+#[cfg(test)]
+mod ports_tests;
 mod readers;
 mod sandboxes;
 #[cfg(test)]
@@ -22,10 +28,18 @@ use std::{path::Path, sync::Arc, time::Duration};
 use rusqlite::{Connection, ErrorCode as SqliteCode};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
-pub use self::error::StoreError;
+pub use self::{
+    audit::Deed,
+    error::StoreError,
+    ports::{PortChoice, PortHolder},
+};
 use self::{readers::Readers, writer::Writer};
 
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("migrations/0001_initial.sql")),
+    M::up(include_str!("migrations/0003_ports.sql")),
+    M::up(include_str!("migrations/0004_audit.sql")),
+];
 
 /// The database. Clones share everything.
 #[derive(Debug, Clone)]

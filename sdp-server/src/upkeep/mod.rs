@@ -1,6 +1,7 @@
 //! What is done from time to time: expired sessions are forgotten, old logs removed, what should run
 //! is compared with what runs.
 
+mod ports;
 mod reconcile;
 mod retention;
 
@@ -33,6 +34,12 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
     tasks.spawn(every(state.clone(), state.config().agents.reconcile, async move || {
         if let Err(error) = reconcile::run(&compared, &mut missing).await {
             tracing::error!(error = chain(&error), "what runs could not be compared with the database");
+        }
+    }));
+    let held = state.clone();
+    tasks.spawn(every(state.clone(), state.config().agents.reconcile, async move || {
+        if let Err(error) = ports::run(&held).await {
+            tracing::error!(error = chain(&error), "who holds which port could not be put in order");
         }
     }));
     tasks.close();

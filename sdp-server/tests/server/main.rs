@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agents;
+mod audit;
 mod daemon;
 mod deployments;
 mod http;
 mod model;
 mod plain_http;
+mod ports;
 mod recovery;
 mod routes;
 mod streams;

@@ -17,7 +17,7 @@ fn route(owner: &str) -> Value {
 }
 
 fn changes(body: &RequestBody) -> Value {
-    let RequestBody::ApplyRoutes { changes } = body else { panic!("not a change of routes: {body:?}") };
+    let RequestBody::ApplyRoutes { changes, .. } = body else { panic!("not a change of routes: {body:?}") };
     serde_json::to_value(changes).unwrap()
 }
 
@@ -131,7 +131,7 @@ async fn deleting_a_sandbox_resets_its_routes_and_removes_what_runs_there() {
     let answer = |body: &RequestBody| {
         asked.push(body.clone());
         match body {
-            RequestBody::Routes => table(route("pay")),
+            RequestBody::Routes { .. } => table(route("pay")),
             RequestBody::ApplyRoutes { .. } => table(json!([])),
             body => done(body),
         }

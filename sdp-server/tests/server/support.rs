@@ -102,12 +102,14 @@ pub(crate) fn inventory(repos: &[&str]) -> Inventory {
         advertise: "127.0.0.1".into(),
         deployer: "process".into(),
         repos: repos.iter().map(|name| repo(name)).collect(),
+        port_range: None,
         gateway: None,
     }
 }
 
 pub(crate) fn with_gateway() -> Inventory {
-    let gateway = GatewayInfo { repo: "erangel-ocean".parse().unwrap(), branch: None };
+    let gateway =
+        GatewayInfo { repo: "erangel-ocean".parse().unwrap(), branch: None, per_request: false, own_gateways: false };
     Inventory { gateway: Some(gateway), ..inventory(&["eredar", "erangel-ocean"]) }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     auth::{self, Limiter, Sessions},
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
+    routing::Routing,
     store::{Store, StoreError},
     upkeep,
 };
@@ -90,6 +91,7 @@ struct Inner {
     hub: Hub,
     sessions: Sessions,
     limiter: Limiter,
+    routing: Routing,
     stop: CancellationToken,
 }
 
@@ -104,6 +106,7 @@ impl AppState {
         let inner = Inner {
             sessions: Sessions::new(config.session.idle, config.session.absolute),
             limiter: Limiter::new(config.login.attempts, config.login.window),
+            routing: Routing::default(),
             stop: CancellationToken::new(),
             config,
             store,
@@ -141,6 +144,11 @@ impl AppState {
     /// Sign-in attempts.
     pub fn limiter(&self) -> &Limiter {
         &self.inner.limiter
+    }
+
+    /// Routes that follow what happens to sandboxes.
+    pub(crate) fn routing(&self) -> &Routing {
+        &self.inner.routing
     }
 
     /// Cancelled when the server stops: streams end.

@@ -2,6 +2,7 @@
 //! of [`model`](crate::model), and every error is a [`Problem`](crate::Problem).
 
 pub mod audit;
+pub mod routing;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,11 +10,12 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use self::routing::SandboxRouting;
+pub use self::routing::{SetRoute, SetRoutes};
 use crate::model::{
     deployment::{Deployment, DeploymentState},
     ids::{DeploymentId, HostPort},
     names::{AgentName, BranchName, EnvName, EnvironmentName, RepoName, SandboxName, ServiceName, UserName},
-    route::RouteTarget,
     sandbox::Sandbox,
     units,
 };
@@ -83,6 +85,9 @@ pub struct SandboxDetail {
     pub sandbox: Sandbox,
     /// The newest deployment of each repo in it.
     pub deployments: Vec<Deployment>,
+    /// How requests reach it.
+    #[serde(flatten)]
+    pub routing: SandboxRouting,
 }
 
 /// `POST /api/deployments` and `POST /api/sandboxes/{name}/deployments`.
@@ -102,28 +107,6 @@ pub struct CreateDeployment {
     /// The agent; none to have one chosen among those that declare the repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
-}
-
-/// `PUT /api/sandboxes/{name}/routes/{service}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetRoute {
-    /// Where the gateway sends the service.
-    pub target: RouteTarget,
-    /// Take it over from the sandbox that owns it.
-    #[serde(default)]
-    pub takeover: bool,
-}
-
-/// `PUT /api/sandboxes/{name}/routes`: many at once, in one write and one reload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetRoutes {
-    /// The services to change; others keep what they have.
-    pub routes: BTreeMap<ServiceName, RouteTarget>,
-    /// Take them over from the sandboxes that own them.
-    #[serde(default)]
-    pub takeover: bool,
 }
 
 /// One page of a list, newest first.

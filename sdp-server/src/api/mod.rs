@@ -4,11 +4,13 @@ mod agent_link;
 mod agents;
 mod audit;
 mod deployments;
+mod explain;
 mod extract;
 mod health;
 mod logs;
 mod repos;
 mod routes;
+mod routing;
 mod sandboxes;
 mod session;
 mod stream;
@@ -54,6 +56,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/deployments/{id}/restart", post(deployments::restart))
         .route("/api/deployments/{id}/retry", post(deployments::retry))
         .route("/api/deployments/{id}/log", get(logs::log))
+        .route("/api/sandboxes/{name}/routes/{service}/explain", get(explain::of_sandbox))
+        .route("/api/explain", get(explain::request))
         .route("/api/audit", get(audit::list))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

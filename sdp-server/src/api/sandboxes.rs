@@ -13,7 +13,7 @@ use sdp_core::{
 };
 use serde::Deserialize;
 
-use super::{Json, Path, routes};
+use super::{Json, Path, routes, routing};
 use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError};
 
 /// The only environment there is so far.
@@ -60,7 +60,8 @@ pub(super) async fn one(
     let mut seen = BTreeSet::new();
     let mut deployments = deployments_of(&state, &sandbox).await?;
     deployments.retain(|deployment| seen.insert(deployment.key.repo.clone()));
-    Ok(Json(SandboxDetail { sandbox, deployments }))
+    let routing = routing::of(&state, &sandbox).await?;
+    Ok(Json(SandboxDetail { sandbox, deployments, routing }))
 }
 
 /// The sandbox, or that there is none.
@@ -116,6 +117,7 @@ pub(super) async fn delete(
         state.hub().set_state(deployment.id, DeploymentState::Stopped).await?;
     }
     state.store().delete_sandbox(&sandbox.name).await?;
+    state.routing().wake();
     state.audit(vec![signed_in.deed(AuditAction::SandboxDelete, AuditSubject::sandbox(&sandbox.name))]).await;
     Ok(StatusCode::NO_CONTENT)
 }

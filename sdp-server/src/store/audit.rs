@@ -96,6 +96,9 @@ fn append(connection: &Connection, deed: &Deed) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A condition, the values it needs, and whether it was asked for.
+type Condition<'a> = (&'static str, &'a [(&'static str, &'a dyn ToSql)], bool);
+
 fn page(connection: &Connection, filter: &AuditFilter) -> Result<Page<AuditEntry>, StoreError> {
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let before = filter.before.map(|id| i64::try_from(id).unwrap_or(i64::MAX));
@@ -104,7 +107,7 @@ fn page(connection: &Connection, filter: &AuditFilter) -> Result<Page<AuditEntry
     let subject = filter.subject.as_ref().map(AuditSubject::as_str);
     // What is in it begins with its name and `/`; `0` is the character after `/`.
     let (inside, after) = (subject.map(|subject| format!("{subject}/")), subject.map(|subject| format!("{subject}0")));
-    let wanted: [(&str, &[(&str, &dyn ToSql)], bool); 4] = [
+    let wanted: [Condition<'_>; 4] = [
         ("user = :user", &[(":user", &user)], user.is_some()),
         ("action = :action", &[(":action", &action)], action.is_some()),
         (

@@ -29,6 +29,17 @@ fn upgraded() -> (tempfile::TempDir, Store) {
 }
 
 #[tokio::test]
+async fn sandboxes_of_before_have_keys_after_the_upgrade_and_keep_them() {
+    let (dir, store) = upgraded();
+    let pay = "pay".parse().unwrap();
+    let key = store.sandbox_key(&pay).await.unwrap().unwrap();
+    assert_eq!(key.sandbox(), pay);
+    drop(store);
+    let store = Store::open(&dir.path().join("sdp.db")).unwrap();
+    assert_eq!(store.sandbox_keys().await.unwrap(), [(pay, key)].into());
+}
+
+#[tokio::test]
 async fn ports_in_use_are_held_after_the_upgrade() {
     let (_dir, store) = upgraded();
     let micro = agent("micro-92");

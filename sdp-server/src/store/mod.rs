@@ -17,6 +17,7 @@ mod ports;
 #[cfg(test)]
 mod ports_tests;
 mod readers;
+mod routing;
 mod sandboxes;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0001_initial.sql")),
     M::up(include_str!("migrations/0003_ports.sql")),
     M::up(include_str!("migrations/0004_audit.sql")),
+    M::up(include_str!("migrations/0005_routing.sql")),
 ];
 
 /// The database. Clones share everything.
@@ -68,6 +70,7 @@ impl Store {
             }
             source => StoreError::Migrate { path: path.into(), source: Arc::new(source) },
         })?;
+        routing::give_missing_keys(&connection)?;
         let readers = Readers::open(path)?;
         Ok(Self { writer: Writer::start(connection), readers })
     }

@@ -6,6 +6,7 @@ use sdp_core::{Sandbox, SandboxName};
 use super::{
     Store, StoreError,
     error::is_taken,
+    routing::give_key,
     values::{micros, text, time},
 };
 
@@ -79,7 +80,7 @@ fn insert(connection: &Connection, sandbox: &Sandbox) -> Result<(), StoreError> 
             micros(sandbox.expires_at),
         ]);
     match inserted {
-        Ok(_) => Ok(()),
+        Ok(_) => give_key(connection, &sandbox.name),
         Err(error) if is_taken(&error) => Err(StoreError::Exists { what: "sandbox", name: sandbox.name.to_string() }),
         Err(error) => Err(error.into()),
     }

@@ -42,6 +42,7 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
             tracing::error!(error = chain(&error), "who holds which port could not be put in order");
         }
     }));
+    tasks.spawn(crate::routing::run(state.clone()));
     tasks.close();
     tasks
 }

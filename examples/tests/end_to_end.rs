@@ -31,7 +31,7 @@ async fn playground(runner: Runner) -> Playground {
         let available = Runner::available().await;
         assert_eq!(available, Runner::Docker, "no Docker engine with the test images; .ci/setup makes both");
     }
-    let started = Playground::start(Options { port: 0, runner, more_repos: slow_repo }).await;
+    let started = Playground::start(Options { port: 0, runner, per_request: false, more_repos: slow_repo }).await;
     started.unwrap_or_else(|error| panic!("{error}"))
 }
 

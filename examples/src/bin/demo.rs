@@ -23,7 +23,8 @@ async fn main() -> ExitCode {
 async fn run(once: bool) -> Result<(), Failed> {
     let mut out = std::io::stdout();
     writeln!(out, "Starting a git host, a stable cluster, the control plane and two agents …")?;
-    let options = Options { port: 3452, runner: Runner::available().await, more_repos: |_, _| String::new() };
+    let runner = Runner::available().await;
+    let options = Options { port: 3452, runner, per_request: true, more_repos: |_, _| String::new() };
     let playground = Playground::start(options).await?;
     writeln!(out, "{playground}")?;
     let told = story::run(&playground, &mut out).await;

@@ -4,13 +4,17 @@
 
 mod agents;
 mod audit;
+mod claims;
 mod daemon;
 mod deployments;
+mod gateway;
 mod http;
 mod model;
+mod own_gateway;
 mod plain_http;
 mod ports;
 mod recovery;
+mod requests;
 mod routes;
 mod streams;
 mod support;

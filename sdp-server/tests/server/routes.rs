@@ -27,6 +27,7 @@ async fn a_route_is_set_to_the_sandbox_to_a_url_and_back() {
     let (mut agent, api, _) = plane.ready(with_gateway()).await;
     assert_eq!(api.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
     let path = "/api/sandboxes/pay/routes/eredar";
+    let end = api.get("/api/sandboxes/pay").await.1["expires_at"].clone();
 
     let (status, problem) = api.put(path, json!({ "target": "sandbox" })).await;
     assert_eq!((status, problem["field"].as_str()), (409, Some("target")));
@@ -34,10 +35,13 @@ async fn a_route_is_set_to_the_sandbox_to_a_url_and_back() {
 
     agent.runs(&api, "/api/sandboxes/pay/deployments").await;
     for (target, service) in [
-        (json!("sandbox"), json!({ "url": "http://vm.example:7001", "kind": "sandbox", "owner": "pay" })),
+        (
+            json!("sandbox"),
+            json!({ "url": "http://vm.example:7001", "kind": "sandbox", "owner": "pay", "expires_at": end }),
+        ),
         (
             json!({ "url": "http://a.example:1" }),
-            json!({ "url": "http://a.example:1", "kind": "custom", "owner": "pay" }),
+            json!({ "url": "http://a.example:1", "kind": "custom", "owner": "pay", "expires_at": end }),
         ),
         (json!("ocp"), Value::Null),
     ] {

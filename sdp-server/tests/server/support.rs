@@ -68,7 +68,12 @@ impl Plane {
 
     /// Stops the server and starts another one on what it left.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { server, dir, config } = self;
+        self.restarted_with(|_| {}).await
+    }
+
+    pub(crate) async fn restarted_with(self, configure: impl FnOnce(&mut ServerConfig)) -> Self {
+        let Self { server, dir, mut config } = self;
+        configure(&mut config);
         server.shutdown().await;
         Self { server: Server::bind(config.clone()).await.unwrap(), dir, config }
     }

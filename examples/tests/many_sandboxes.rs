@@ -14,12 +14,12 @@ use sdp_examples::{
 use serde_json::{Value, json};
 
 /// Asks until the answer is as wanted.
-async fn until<T: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
+async fn until<T: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted: impl Fn(&T) -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         let answer = ask().await;
         if wanted(&answer) {
-            return answer;
+            return;
         }
         assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}: {answer:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -50,7 +50,9 @@ impl Stage {
     }
 
     async fn until_branch(&self, headers: &[(&str, &str)], wanted: &str) {
-        until(wanted, async || self.branch(headers).await, |branch| branch == wanted).await;
+        // While an instance is replaced the gateway has nobody to ask.
+        let ask = async || self.playground.ask_gateway_with(SERVICE, headers).await.map(|answer| branch(&answer));
+        until(wanted, ask, |branch| branch.as_deref().is_ok_and(|branch| branch == wanted)).await;
     }
 
     async fn route(&self, sandbox: &str, body: Value) -> Result<Value, String> {
@@ -75,7 +77,10 @@ async fn many_sandboxes(runner: Runner) {
     let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     let about =
         "package main\n\nconst (\n\tservice = \"eredar\"\n\tbranch  = \"feature/other\"\n\tmessage = \"Others\"\n)\n";
-    let files = [("about.go", about.as_bytes())];
+    let (main, module) =
+        (include_str!("../fixtures/go-service/main.go"), include_str!("../fixtures/go-service/go.mod"));
+    let files =
+        [("about.go", about), ("main.go", main), ("go.mod", module)].map(|(path, text)| (path, text.as_bytes()));
     playground.git().commit(SERVICE, "feature/other", Some("main"), &files, "another variant").await.unwrap();
     let api = playground.sign_in().await.unwrap();
     let stage = Stage { playground, api };
@@ -104,7 +109,9 @@ async fn many_sandboxes(runner: Runner) {
     futures_util::future::join_all(asked).await;
 
     // A redeploy to another port is followed.
-    let moved = json!({ "repo": SERVICE, "branch": "main", "host_port": null });
+    let detail: Value = stage.api.get("/api/sandboxes/ship").await.unwrap();
+    let port = detail["deployments"][0]["host_port"].as_u64().unwrap() + 10;
+    let moved = json!({ "repo": SERVICE, "branch": "main", "host_port": port });
     let _: Value = stage.api.post("/api/sandboxes/ship/deployments", &moved).await.unwrap();
     stage.until_branch(&[("X-SDP-Sandbox", of_ship)], "main").await;
     story::deploy(&stage.api, Some("ship"), SERVICE, "feature/other", &mut Vec::new()).await.unwrap();

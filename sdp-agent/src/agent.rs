@@ -103,9 +103,7 @@ impl Agent {
             parts.own_gateways.clone().into_iter().fold(gateways, Gateways::own)
         });
 
-        let range = config.deployer.port_range;
-        let (first, last) = (range.first().get(), range.last().get());
-        let ports = Arc::new(PortPool::new(first..=last, config.deployer.publish));
+        let ports = Arc::new(PortPool::new(config.deployer.port_range.0.clone(), config.deployer.publish));
         let (source, deployer) = (Arc::clone(&parts.source), Arc::clone(&parts.deployer));
         let mut pipeline =
             Pipeline::new(source, deployer, ports, config.advertise.clone()).deadlines(parts.deadlines.clone());
@@ -133,7 +131,7 @@ impl Agent {
                 deployer: Arc::clone(&parts.deployer),
                 gateways: gateways.clone(),
                 per_request,
-                port_range: range,
+                port_range: config.deployer.port_range,
             },
             outbox: outbox.clone(),
             work: work.clone(),

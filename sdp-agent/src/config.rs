@@ -7,7 +7,7 @@ use std::{
 };
 
 use sdp_core::{
-    AgentName, HostPort, PortRange, RecipeKind, RepoSpec, UserName,
+    AgentName, PortRange, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
 use sdp_gateway::GatewayConfig;
@@ -77,7 +77,7 @@ impl Default for DeployerConfig {
             kind: DeployerKind::Docker,
             publish: Ipv4Addr::LOCALHOST.into(),
             socket: None,
-            port_range: default_port_range(),
+            port_range: PortRange(20_000..=29_999),
         }
     }
 }
@@ -90,12 +90,6 @@ pub enum DeployerKind {
     Docker,
     /// As processes of the host.
     Process,
-}
-
-/// Below the ports that Linux gives to outgoing connections.
-fn default_port_range() -> PortRange {
-    let port = |port| HostPort::new(port).expect("it is not zero");
-    PortRange::new(port(20_000), port(29_999)).expect("the first comes before the last")
 }
 
 /// `[git]`.
@@ -298,7 +292,7 @@ config = "application/config/config.php"
     #[test]
     fn the_specs_example_is_accepted_with_the_promised_defaults() {
         let config = load(SPEC, &[]).unwrap();
-        assert_eq!(config.deployer.port_range.to_string(), "20000-29999");
+        assert_eq!(config.deployer.port_range.0, 20_000..=29_999);
         assert_eq!(config.gateway.as_ref().unwrap().repo.as_str(), "erangel-ocean");
         assert_eq!(config.worktrees(), PathBuf::from("/var/lib/sdp-agent/worktrees"));
     }
@@ -308,8 +302,7 @@ config = "application/config/config.php"
         let env = vec![("SDP_AGENT__DEPLOYER__PORT_RANGE".into(), "100-200".into())];
         let flags = [("deployer.kind".into(), "process".into())];
         let config = AgentConfig::load(Layers::new().file("sdp-agent.toml", SPEC), env, &flags).unwrap();
-        let deployer = &config.deployer;
-        assert_eq!((deployer.port_range.to_string(), deployer.kind), ("100-200".into(), DeployerKind::Process));
+        assert_eq!((config.deployer.port_range.0, config.deployer.kind), (100..=200, DeployerKind::Process));
     }
 
     #[test]

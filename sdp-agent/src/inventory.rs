@@ -29,7 +29,7 @@ impl Inventories {
             advertise: self.advertise.clone(),
             deployer: self.deployer.kind().into(),
             repos: self.source.repos().iter().map(RepoInfo::from).collect(),
-            port_range: Some(self.port_range),
+            port_range: Some(self.port_range.clone()),
             gateway,
         }
     }

@@ -28,13 +28,12 @@ pub use model::{
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
     event::{Event, EventKind, LogStream},
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
-    ids::{DeploymentId, HostPort, InstanceKey},
+    ids::{DeploymentId, HostPort, InstanceKey, PortRange},
     instance::{Instance, InstanceState, InstanceStats},
     names::{
         AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
         SandboxKey, SandboxName, ServiceName, TemplateName, UserName,
     },
-    port_range::PortRange,
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{
         Override, OverrideKind, RequestRoutes, Route, RouteChanges, RouteDefaults, RouteOrigin, RouteTable,

@@ -55,7 +55,7 @@ async fn a_sandboxs_own_gateway_has_routes_of_its_own() {
     let inventory = &connection.hello().inventory;
     let gateway = inventory.gateway.clone().unwrap();
     assert!(gateway.per_request && gateway.own_gateways);
-    assert_eq!(inventory.port_range.unwrap().to_string(), "20000-29999");
+    assert_eq!(inventory.port_range.as_ref().unwrap().to_string(), "20000-29999");
 
     let key = InstanceKey::in_sandbox(pay(), "gateway".parse().unwrap());
     let deployment = connection.deploy(&key, "main").await;

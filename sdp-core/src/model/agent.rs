@@ -4,9 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::HostPort,
+    ids::{HostPort, PortRange},
     names::{AgentName, BranchName, RepoName, ServiceName},
-    port_range::PortRange,
     repo::{RecipeKind, RepoSpec},
 };
 

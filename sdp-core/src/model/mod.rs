@@ -8,7 +8,6 @@ pub mod explain;
 pub mod ids;
 pub mod instance;
 pub mod names;
-pub mod port_range;
 pub mod repo;
 pub mod route;
 pub mod sandbox;

@@ -111,7 +111,8 @@ async fn set(
             (was.owner, LostRoute { service, url: was.url, by, user, at })
         });
         state.store().lose_routes(lost.collect()).await?;
-        state.store().regain_routes(&sandbox.name, wanted.targets.keys().cloned().collect()).await?;
+        let claimed = wanted.targets.keys().cloned().collect();
+        state.store().claim_routes(&sandbox.name, claimed, wanted.expires_in.is_none()).await?;
         state.audit(deeds(&signed_in, &sandbox, &wanted, &table.taken)).await;
         Ok(Json(table))
     })

@@ -1,6 +1,6 @@
 //! What there is to route to: sandboxes, their keys, and what of theirs runs where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sdp_core::{
     AgentName, Deployment, DeploymentState, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName, ServiceName,
@@ -14,6 +14,8 @@ use crate::{AppState, store::StoreError};
 pub(super) struct Facts {
     pub(super) sandboxes: BTreeMap<SandboxName, Sandbox>,
     pub(super) keys: BTreeMap<SandboxName, SandboxKey>,
+    /// The claims that end only with their sandbox.
+    pub(super) open: BTreeSet<(SandboxName, ServiceName)>,
     /// The sandboxes' deployments that are on their way, run or are stopped, oldest first.
     pub(super) deployments: Vec<Deployment>,
     /// The service of each repo, by the agent that declares it.
@@ -35,7 +37,8 @@ impl Facts {
                 services.extend(repo.service.map(|service| ((agent.name.clone(), repo.name), service)));
             }
         }
-        let mut facts = Self { sandboxes, keys, deployments, services };
+        let open = store.open_claims().await?;
+        let mut facts = Self { sandboxes, keys, open, deployments, services };
         let Self { sandboxes, deployments, .. } = &mut facts;
         deployments.retain(|deployment| {
             let sandbox = deployment.key.sandbox.as_ref().and_then(|name| sandboxes.get(name));

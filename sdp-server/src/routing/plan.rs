@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sdp_core::{
-    Override, OverrideKind, Route, RouteChanges, RouteOrigin, RouteTable, RouteTarget, SandboxName, ServiceName,
-    ServiceUrl,
+    Override, OverrideKind, RouteChanges, RouteOrigin, RouteTable, RouteTarget, SandboxName, ServiceName, ServiceUrl,
 };
 
 use super::facts::Facts;
@@ -61,27 +60,36 @@ fn platform(facts: &Facts, table: &RouteTable, per_request: bool, now: Timestamp
 
 fn owners(facts: &Facts, table: &RouteTable) -> Vec<Follow> {
     let mut follow: BTreeMap<&SandboxName, Follow> = BTreeMap::new();
-    // What somebody edited by hand is left alone, and so is what leads elsewhere by choice.
-    for route in table.routes.iter().filter(|route| route.origin == RouteOrigin::Sandbox) {
-        let Some(owner) = route.owner.as_ref().filter(|owner| facts.sandboxes.contains_key(*owner)) else { continue };
-        let target = match facts.running(owner, &route.service) {
-            Some(url) if url.as_str() == route.value => continue,
-            Some(url) => Some(kept(route, url, owner)),
-            None if facts.lives(owner, &route.service) => continue,
-            None => None,
+    for route in &table.routes {
+        let Some((owner, sandbox)) = route.owner.as_ref().and_then(|owner| facts.sandboxes.get_key_value(owner)) else {
+            continue;
         };
+        let is_open = facts.open.contains(&(owner.clone(), route.service.clone()));
+        let end = if is_open { Some(sandbox.expires_at) } else { route.expires_at };
+        let present = route.value.parse().ok();
+        let (kind, url) = match route.origin {
+            RouteOrigin::Sandbox => match facts.running(owner, &route.service) {
+                None if facts.lives(owner, &route.service) => (OverrideKind::Sandbox, present),
+                running => (OverrideKind::Sandbox, running),
+            },
+            RouteOrigin::Custom => (OverrideKind::Custom, present),
+            // What somebody edited by hand is left alone.
+            RouteOrigin::Drifted | RouteOrigin::Ocp => continue,
+        };
+        if end == route.expires_at && url.as_ref().is_some_and(|url: &ServiceUrl| url.as_str() == route.value) {
+            continue;
+        }
+        let target = url.map(|url| Override {
+            reason: route.reason.clone(),
+            expires_at: end,
+            ..Override::new(url, kind, owner.clone())
+        });
         let changes = || RouteChanges { by: Some(owner.clone()), ..RouteChanges::default() };
         let of_owner = follow.entry(owner).or_insert_with(|| Follow { changes: changes(), released: Vec::new() });
         of_owner.released.extend(target.is_none().then(|| route.service.clone()));
         of_owner.changes.services.insert(route.service.clone(), target);
     }
     follow.into_values().collect()
-}
-
-/// The same claim with another URL.
-fn kept(route: &Route, url: ServiceUrl, owner: &SandboxName) -> Override {
-    let target = Override::new(url, OverrideKind::Sandbox, owner.clone());
-    Override { reason: route.reason.clone(), expires_at: route.expires_at, ..target }
 }
 
 /// What a sandbox's own gateway needs: `choices` by service, and everything else to the sandbox's own deployments.
@@ -125,7 +133,7 @@ fn own_target(
 
 #[cfg(test)]
 mod tests {
-    use sdp_core::{Deployment, DeploymentId, DeploymentState, InstanceKey, RequestRoutes, Sandbox};
+    use sdp_core::{Deployment, DeploymentId, DeploymentState, InstanceKey, RequestRoutes, Route, Sandbox};
 
     use super::*;
 
@@ -213,6 +221,21 @@ mod tests {
         assert_eq!(failed.owners[0].changes.services.values().next(), Some(&None));
         for state in [DeploymentState::Stopped, DeploymentState::Build] {
             assert!(shared(&facts(&[("pay", state, URL)]), &table, false, NOW).is_empty(), "{state}");
+        }
+    }
+
+    #[test]
+    fn a_claim_without_an_end_of_its_own_ends_with_its_sandbox_also_when_that_is_moved() {
+        let mut facts = facts(&[("pay", DeploymentState::Running, URL)]);
+        for (origin, value) in [(RouteOrigin::Sandbox, URL), (RouteOrigin::Custom, "http://elsewhere")] {
+            let table = table(route(origin, "pay", value));
+            facts.open.clear();
+            assert!(shared(&facts, &table, false, NOW).is_empty());
+            facts.open.insert(("pay".parse().unwrap(), "eredar".parse().unwrap()));
+            let plan = shared(&facts, &table, false, NOW);
+            let target = plan.owners[0].changes.services.values().next().unwrap().as_ref().unwrap();
+            assert_eq!((target.url.as_str(), target.expires_at), (value, Some(later(9_000))));
+            assert!(plan.owners[0].released.is_empty());
         }
     }
 

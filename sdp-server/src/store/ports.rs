@@ -28,7 +28,7 @@ const IS_HELD: &str = "EXISTS (SELECT 1 FROM deployments d WHERE d.agent = ports
         AND d.host_port IS NULL AND d.agent = ports.agent AND d.repo = ports.repo AND d.sandbox IS ports.sandbox)";
 
 /// How a deployment comes by its port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortChoice {
     /// This one, which a person asked for.
     Chosen(HostPort),
@@ -157,7 +157,8 @@ fn reserve(connection: &Connection, d: &Deployment, choice: PortChoice) -> Resul
             Some(port) => port,
             None => {
                 let taken = taken(connection, &d.agent)?;
-                let free = range.ports().find(|port| !taken.contains(&port.get()));
+                let mut ports = range.0.clone().filter_map(|port| HostPort::new(port).ok());
+                let free = ports.find(|port| !taken.contains(&port.get()));
                 free.ok_or_else(|| StoreError::NoFreePort { agent: d.agent.clone(), range })?
             }
         },

@@ -17,7 +17,7 @@ fn quick(repo: &str) -> InstanceKey {
 }
 
 fn range() -> PortRange {
-    "9000-9002".parse().unwrap()
+    PortRange(9000..=9002)
 }
 
 fn picked() -> PortChoice {

@@ -1,7 +1,7 @@
 //! What belongs to the routes of sandboxes: their keys, what they lost, what they chose for gateways of their own.
 //! All of it goes with its sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sdp_core::{RouteTarget, SandboxKey, SandboxName, ServiceName, api::routing::LostRoute};
@@ -65,20 +65,49 @@ impl Store {
             .await
     }
 
-    /// Forgets what a sandbox lost, of the services that it has set again.
+    /// Keeps that a sandbox has set these services, whatever it lost of them before: whether its claims on them end
+    /// only with it.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn regain_routes(&self, sandbox: &SandboxName, services: Vec<ServiceName>) -> Result<(), StoreError> {
+    /// [`StoreError`] when the database fails, or the sandbox is gone.
+    pub async fn claim_routes(
+        &self,
+        sandbox: &SandboxName,
+        services: Vec<ServiceName>,
+        open: bool,
+    ) -> Result<(), StoreError> {
         let sandbox = sandbox.clone();
         self.writer
             .write(move |connection| {
-                let query = "DELETE FROM lost_routes WHERE sandbox = ?1 AND service = ?2";
-                let mut statement = connection.prepare_cached(query)?;
+                let ends = match open {
+                    true => "INSERT OR IGNORE INTO open_claims (sandbox, service) VALUES (?1, ?2)",
+                    false => "DELETE FROM open_claims WHERE sandbox = ?1 AND service = ?2",
+                };
+                let lost = "DELETE FROM lost_routes WHERE sandbox = ?1 AND service = ?2";
                 for service in &services {
-                    statement.execute([sandbox.as_str(), service.as_str()])?;
+                    for query in [ends, lost] {
+                        connection.prepare_cached(query)?.execute([sandbox.as_str(), service.as_str()])?;
+                    }
                 }
                 Ok(())
+            })
+            .await
+    }
+
+    /// The claims that end only with their sandbox, of those that are still held and some that are not.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn open_claims(&self) -> Result<BTreeSet<(SandboxName, ServiceName)>, StoreError> {
+        self.readers
+            .read(|connection| {
+                let mut statement = connection.prepare_cached("SELECT * FROM open_claims")?;
+                let mut rows = statement.query([])?;
+                let mut found = BTreeSet::new();
+                while let Some(row) = rows.next()? {
+                    found.insert((text(row, "sandbox")?, text(row, "service")?));
+                }
+                Ok(found)
             })
             .await
     }

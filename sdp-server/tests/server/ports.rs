@@ -1,13 +1,13 @@
 //! Host ports over the HTTP API: reserved, refused with their holder, and free again.
 
 use sdp_core::protocol::{Outcome, ReplyBody, RequestBody};
-use sdp_core::{DeployRequest, Inventory};
+use sdp_core::{DeployRequest, Inventory, PortRange};
 use serde_json::{Value, json};
 
 use crate::support::{Agent, Api, Plane, done, inventory, states};
 
 fn with_range() -> Inventory {
-    Inventory { port_range: Some("9000-9001".parse().unwrap()), ..inventory(&["eredar", "illidan"]) }
+    Inventory { port_range: Some(PortRange(9000..=9001)), ..inventory(&["eredar", "illidan"]) }
 }
 
 /// Deploys, and gives what the agent was asked and what the user is told.

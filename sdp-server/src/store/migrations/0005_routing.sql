@@ -23,3 +23,10 @@ CREATE TABLE own_routes (
     url     TEXT,
     PRIMARY KEY (sandbox, service)
 ) STRICT, WITHOUT ROWID;
+
+-- The claims without an end of their own: they end when their sandbox does, also when that is moved.
+CREATE TABLE open_claims (
+    sandbox TEXT NOT NULL REFERENCES sandboxes (name) ON DELETE CASCADE,
+    service TEXT NOT NULL,
+    PRIMARY KEY (sandbox, service)
+) STRICT, WITHOUT ROWID;

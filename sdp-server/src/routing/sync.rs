@@ -54,7 +54,9 @@ impl Scope {
 pub(crate) async fn run(state: AppState) {
     let mut changes = state.hub().changes();
     let mut connections = state.hub().connections();
-    let mut ticks = tokio::time::interval(state.config().agents.reconcile);
+    // Not at once: the agents come first, each with a look of its own.
+    let period = state.config().agents.reconcile;
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut left, mut pause): (Option<(Scope, Instant)>, _) = (None, PAUSE.0);
     loop {

@@ -140,12 +140,13 @@ impl World {
                 let has = self.known[which].least;
                 let mut connection = self.connection.take().unwrap();
                 connection.send(events(self.ids[which], has + 1, new)).await;
-                self.known[which].most = has + new;
+                let known = &mut self.known[which];
+                known.most = known.most.max(has + new);
             }
             Step::Skip { which, left_out } => {
                 self.ensure().await;
                 let mut connection = self.connection.take().unwrap();
-                // An earlier connection's events may still come in.
+                // After all that an earlier connection may still bring.
                 let first = self.known[which].most + 1 + left_out;
                 connection.send(events(self.ids[which], first, 1)).await;
                 let answer = connection.frame().await;

@@ -37,6 +37,7 @@ pub fn hello(agent: AgentName, token: &str, repos: Vec<RepoInfo>) -> Box<Hello> 
         advertise: "127.0.0.1".into(),
         deployer: "process".into(),
         repos,
+        port_range: None,
         gateway: None,
     };
     let token = TokenFrame(token.to_owned().into());

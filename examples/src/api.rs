@@ -125,6 +125,11 @@ impl Api {
     /// As [`send`](Self::send).
     pub async fn route(&self, sandbox: &str, service: &str, target: RouteTarget) -> Result<RouteTable, Failed> {
         let path = format!("/api/sandboxes/{sandbox}/routes/{service}");
-        self.send(reqwest::Method::PUT, &path, Some(&SetRoute { target, takeover: false })).await
+        self.send(
+            reqwest::Method::PUT,
+            &path,
+            Some(&SetRoute { target, takeover: false, reason: None, expires_in: None }),
+        )
+        .await
     }
 }

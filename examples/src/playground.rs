@@ -97,6 +97,8 @@ pub struct Options {
     pub port: u16,
     /// How the agents run things.
     pub runner: Runner,
+    /// Whether the gateway routes each request by the sandbox's key that it carries.
+    pub per_request: bool,
     /// More `[[repo]]` sections for the agent of the services, made from its folder and the git
     /// host.
     pub more_repos: fn(&Path, &GitHost) -> String,
@@ -107,7 +109,7 @@ pub struct Options {
 impl Options {
     /// Any free port, and nothing besides.
     pub fn new(runner: Runner) -> Self {
-        Self { port: 0, runner, more_repos: |_, _| String::new(), server_settings: "" }
+        Self { port: 0, runner, more_repos: |_, _| String::new(), server_settings: "", per_request: false }
     }
 }
 
@@ -154,7 +156,7 @@ impl Playground {
         let unique = server.local_addr().port();
         let mut agents = Vec::new();
         for (role, ports, repos) in [
-            ("gateway", ports.gateway()..=ports.gateway(), gateway_repo(&git, dir.path())),
+            ("gateway", ports.gateways(), gateway_repo(&git, dir.path(), options.per_request)),
             ("micro", ports.services(), service_repos(&git, dir.path())),
         ] {
             // Containers are marked with their agent's name: two playgrounds do not share one.
@@ -169,7 +171,7 @@ impl Playground {
             let agent = Some(start_agent(&name, &folder).await?);
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });
         }
-        let gateway = format!("http://127.0.0.1:{}{PREFIX}", ports.gateway());
+        let gateway = format!("http://127.0.0.1:{}{PREFIX}", ports.gateways().start());
         Ok(Self { git, runner, password, server, base, agents, stable, gateway, dir, _ports: ports })
     }
 
@@ -206,8 +208,18 @@ impl Playground {
     /// # Errors
     /// When the gateway does not answer with success.
     pub async fn ask_gateway(&self, service: &str) -> Result<String, Failed> {
+        self.ask_gateway_with(service, &[]).await
+    }
+
+    /// Asks the gateway for a service in a request with these headers, and answers what it says.
+    ///
+    /// # Errors
+    /// As [`ask_gateway`](Self::ask_gateway).
+    pub async fn ask_gateway_with(&self, service: &str, headers: &[(&str, &str)]) -> Result<String, Failed> {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build()?;
-        let response = client.get(format!("{}{service}/", self.gateway)).send().await?;
+        let request = client.get(format!("{}{service}/", self.gateway));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let response = request.send().await?;
         let (status, text) = (response.status(), response.text().await?);
         if status.is_success() { Ok(text.trim().to_owned()) } else { Err(Failed(format!("{status}: {}", text.trim()))) }
     }
@@ -345,13 +357,13 @@ fn service_repos(git: &GitHost, dir: &Path) -> String {
     SERVICES.map(repo).concat()
 }
 
-fn gateway_repo(git: &GitHost, dir: &Path) -> String {
+fn gateway_repo(git: &GitHost, dir: &Path, per_request: bool) -> String {
     // In the host's network: it calls services that are published on the host's loopback address.
     format!(
         "\n[[repo]]\nname = \"{GATEWAY}\"\npath = {:?}\nremote = \"{}\"\n\
          recipe = \"php\"\nimage = \"{GATEWAY_IMAGE}\"\nurl_prefix = \"{PREFIX}\"\nnetwork = \"host\"\n\
          health = {{ http = \"{PREFIX}healthz\", timeout = \"30s\" }}\n\n\
-         [gateway]\nrepo = \"{GATEWAY}\"\nconfig = \"application/config/config.php\"\n",
+         [gateway]\nrepo = \"{GATEWAY}\"\nconfig = \"application/config/config.php\"\nper_request = {per_request}\n",
         dir.join("repos").join(GATEWAY),
         git.url(GATEWAY),
     )

@@ -34,14 +34,14 @@ impl PortBlock {
         free.next().ok_or_else(|| Failed("every block of ports is taken by another playground".into()))
     }
 
-    /// For the gateway.
-    pub fn gateway(&self) -> u16 {
-        self.base + 1
+    /// For the gateway, and after it those that sandboxes bring.
+    pub fn gateways(&self) -> RangeInclusive<u16> {
+        self.base + 1..=self.base + 4
     }
 
     /// For what is deployed beside it.
     pub fn services(&self) -> RangeInclusive<u16> {
-        self.base + 2..=self.base + 29
+        self.base + 5..=self.base + 29
     }
 
     /// For the stable cluster.

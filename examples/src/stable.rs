@@ -68,6 +68,7 @@ impl StableCluster {
                 key: InstanceKey::quick(name.parse()?),
                 branch: "main".parse()?,
                 host_port: None,
+                picked_port: None,
                 env: Default::default(),
             };
             let sink = MemorySink::default();

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use sdp_core::{Credentials, Deployer, RepoSource};
+use sdp_core::{Credentials, Deployer, OwnGateways, RepoSource, RouteError, RouteStore, SandboxName};
 use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer, SwarmConfig, SwarmDeployer};
-use sdp_gateway::PhpRoutes;
+use sdp_gateway::{GatewayConfig, PhpRoutes, ReloadConfig};
 use sdp_git::{GitConfig, GitRepos};
 
 use crate::{
@@ -46,10 +46,37 @@ impl Parts {
         if let Some(gateway) = &config.gateway {
             let mut gateway = gateway.clone();
             gateway.host = reachable(config.deployer.publish);
-            let reload = gateway.reloader(deployer);
-            parts = parts.routes(Arc::new(PhpRoutes::new(gateway, source, reload).map_err(part("gateway"))?));
+            let reload = gateway.reloader(Arc::clone(&deployer));
+            let shared = PhpRoutes::new(gateway.clone(), Arc::clone(&source), reload).map_err(part("gateway"))?;
+            parts = parts.routes(Arc::new(shared)).own_gateways(Arc::new(OwnPhpGateways { gateway, source, deployer }));
         }
         Ok(parts)
+    }
+}
+
+/// Gateways that sandboxes deploy from branches of the shared one's repo.
+#[derive(Debug)]
+struct OwnPhpGateways {
+    gateway: GatewayConfig,
+    source: Arc<dyn RepoSource>,
+    deployer: Arc<dyn Deployer>,
+}
+
+impl OwnGateways for OwnPhpGateways {
+    fn routes_of(&self, sandbox: &SandboxName) -> Result<Arc<dyn RouteStore>, RouteError> {
+        let gateway = GatewayConfig {
+            sandbox: Some(sandbox.clone()),
+            // What is said of the shared gateway: where it answers, how it reloads, who shares it.
+            url: None,
+            reload: ReloadConfig::Deployer,
+            per_request: false,
+            ..self.gateway.clone()
+        };
+        let reload = gateway.reloader(Arc::clone(&self.deployer));
+        let path = gateway.config.clone();
+        let routes = PhpRoutes::new(gateway, Arc::clone(&self.source), reload);
+        let routes = routes.map_err(|error| RouteError::Io { action: "open".into(), path, source: error.into() })?;
+        Ok(Arc::new(routes))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sdp_core::{
-    Deployer, RepoSource, RouteStore,
+    Deployer, Gateways, OwnGateways, RepoSource, RouteStore,
     data_dir::DataDirLock,
     deploy::{Deadlines, Pipeline, PortPool},
 };
@@ -32,6 +32,8 @@ pub struct Parts {
     pub deployer: Arc<dyn Deployer>,
     /// The gateway's routes; used when the configuration has a gateway.
     pub routes: Option<Arc<dyn RouteStore>>,
+    /// The routes of gateways that sandboxes bring; without, they bring none.
+    pub own_gateways: Option<Arc<dyn OwnGateways>>,
     /// Secrets that no event or answer may show, besides those that requests bring.
     pub secrets: Vec<SecretString>,
     /// How long a deployment's stages may take.
@@ -47,6 +49,7 @@ impl Parts {
             source,
             deployer,
             routes: None,
+            own_gateways: None,
             secrets: Vec::new(),
             deadlines: Deadlines::default(),
             timing: Timing::default(),
@@ -56,6 +59,12 @@ impl Parts {
     /// Sets the gateway's routes.
     pub fn routes(mut self, routes: Arc<dyn RouteStore>) -> Self {
         self.routes = Some(routes);
+        self
+    }
+
+    /// Lets sandboxes bring gateways of their own.
+    pub fn own_gateways(mut self, own: Arc<dyn OwnGateways>) -> Self {
+        self.own_gateways = Some(own);
         self
     }
 }
@@ -89,21 +98,25 @@ impl Agent {
         let outbox = Outbox::open(config.data_dir.join("outbox"))?;
         let secrets = parts.secrets.iter().chain([&token]);
         let redactor = secrets.fold(Redactor::default(), |redactor, secret| redactor.secret(secret.expose_secret()));
-        let gateway = config.gateway.as_ref().map(|gateway| gateway.repo.clone()).zip(parts.routes.clone());
+        let per_request = config.gateway.as_ref().is_some_and(|gateway| gateway.per_request);
+        let gateways = config.gateway.as_ref().zip(parts.routes.clone()).map(|(gateway, routes)| {
+            let gateways = Gateways::new(gateway.repo.clone(), routes);
+            parts.own_gateways.clone().into_iter().fold(gateways, Gateways::own)
+        });
 
         let ports = Arc::new(PortPool::new(config.deployer.port_range.0.clone(), config.deployer.publish));
         let (source, deployer) = (Arc::clone(&parts.source), Arc::clone(&parts.deployer));
         let mut pipeline = Pipeline::new(source, deployer, ports, config.advertise.clone())
             .builds(config.deployer.builds())
             .deadlines(parts.deadlines.clone());
-        if let Some((repo, routes)) = &gateway {
-            pipeline = pipeline.gateway(repo.clone(), Arc::clone(routes));
+        if let Some(gateways) = &gateways {
+            pipeline = pipeline.gateways(gateways.clone());
         }
         let work_parts = WorkParts {
             pipeline,
             source: Arc::clone(&parts.source),
             deployer: Arc::clone(&parts.deployer),
-            gateway: gateway.clone(),
+            gateways: gateways.clone(),
             admission: Admission::new(&config),
             outbox: outbox.clone(),
             redactor: redactor.clone(),
@@ -120,14 +133,16 @@ impl Agent {
                 advertise: config.advertise,
                 source: Arc::clone(&parts.source),
                 deployer: Arc::clone(&parts.deployer),
-                gateway: gateway.as_ref().map(|(repo, _)| repo.clone()),
+                gateways: gateways.clone(),
+                per_request,
+                port_range: config.deployer.port_range,
             },
             outbox: outbox.clone(),
             work: work.clone(),
             requests: Requests {
                 source: parts.source,
                 deployer: parts.deployer,
-                gateway,
+                gateways,
                 work: work.clone(),
                 redactor,
             },

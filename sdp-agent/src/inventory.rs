@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sdp_core::{Deployer, GatewayInfo, InstanceKey, Inventory, RepoInfo, RepoName, RepoSource, problem::chain};
+use sdp_core::{
+    Deployer, GatewayInfo, Gateways, InstanceKey, Inventory, PortRange, RepoInfo, RepoSource, problem::chain,
+};
 
 /// Takes inventory.
 #[derive(Debug, Clone)]
@@ -10,14 +12,16 @@ pub(crate) struct Inventories {
     pub(crate) advertise: String,
     pub(crate) source: Arc<dyn RepoSource>,
     pub(crate) deployer: Arc<dyn Deployer>,
-    pub(crate) gateway: Option<RepoName>,
+    pub(crate) gateways: Option<Gateways>,
+    pub(crate) per_request: bool,
+    pub(crate) port_range: PortRange,
 }
 
 impl Inventories {
     /// The inventory as it is now.
     pub(crate) async fn now(&self) -> Inventory {
-        let gateway = match &self.gateway {
-            Some(repo) => Some(self.gateway(repo).await),
+        let gateway = match &self.gateways {
+            Some(gateways) => Some(self.gateway(gateways).await),
             None => None,
         };
         Inventory {
@@ -25,16 +29,23 @@ impl Inventories {
             advertise: self.advertise.clone(),
             deployer: self.deployer.kind().into(),
             repos: self.source.repos().iter().map(RepoInfo::from).collect(),
+            port_range: Some(self.port_range.clone()),
             gateway,
         }
     }
 
-    async fn gateway(&self, repo: &RepoName) -> GatewayInfo {
+    async fn gateway(&self, gateways: &Gateways) -> GatewayInfo {
+        let repo = gateways.repo();
         let checkout = self.source.checkout(&InstanceKey::quick(repo.clone())).await;
         let checkout = checkout.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "the gateway's branch is not known");
             None
         });
-        GatewayInfo { repo: repo.clone(), branch: checkout.map(|checkout| checkout.branch) }
+        GatewayInfo {
+            repo: repo.clone(),
+            branch: checkout.map(|checkout| checkout.branch),
+            per_request: self.per_request,
+            own_gateways: gateways.allow_own(),
+        }
     }
 }

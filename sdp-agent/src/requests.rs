@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sdp_core::{
-    Branch, Credentials, Deployer, ErrorCode, Problem, RepoName, RepoSource, RouteStore,
+    Branch, Credentials, Deployer, ErrorCode, Gateways, Problem, RepoSource, RouteStore, SandboxName,
     protocol::{CredentialsFrame, Outcome, Reply, ReplyBody, Request, RequestBody},
 };
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(crate) struct Requests {
     pub(crate) source: Arc<dyn RepoSource>,
     pub(crate) deployer: Arc<dyn Deployer>,
-    pub(crate) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(crate) gateways: Option<Gateways>,
     pub(crate) work: Work,
     pub(crate) redactor: Redactor,
 }
@@ -54,7 +54,7 @@ impl Requests {
     async fn perform(self, body: RequestBody, cancel: CancellationToken) -> Result<ReplyBody, Problem> {
         match body {
             RequestBody::Verify { repo, credentials } => {
-                let repo = repo.or_else(|| self.gateway.as_ref().map(|(repo, _)| repo.clone()));
+                let repo = repo.or_else(|| self.gateways.as_ref().map(|gateways| gateways.repo().clone()));
                 let verified = self.source.verify(repo.as_ref(), &credentials.0, &cancel).await;
                 verified.map_err(|error| Problem::from(&error))?;
             }
@@ -79,12 +79,19 @@ impl Requests {
                 let keys = self.source.sandbox_checkouts().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Checkouts { keys });
             }
-            RequestBody::Routes => {
-                let table = self.routes()?.table().await.map_err(|error| Problem::from(&error))?;
+            RequestBody::Routes { sandbox } => {
+                let routes = self.routes(sandbox.as_ref())?;
+                let table = routes.table().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Routes { table });
             }
-            RequestBody::ApplyRoutes { changes } => {
-                let table = self.routes()?.apply(&changes).await.map_err(|error| Problem::from(&error))?;
+            RequestBody::Explain { question, sandbox } => {
+                let routes = self.routes(sandbox.as_ref())?;
+                let explanation = routes.explain(&question).await.map_err(|error| Problem::from(&error))?;
+                return Ok(ReplyBody::Explanation { explanation });
+            }
+            RequestBody::ApplyRoutes { changes, sandbox } => {
+                let table =
+                    self.routes(sandbox.as_ref())?.apply(&changes).await.map_err(|error| Problem::from(&error))?;
                 self.work.gateway_may_have_changed();
                 return Ok(ReplyBody::Routes { table });
             }
@@ -96,9 +103,10 @@ impl Requests {
         Ok(ReplyBody::Done)
     }
 
-    fn routes(&self) -> Result<&Arc<dyn RouteStore>, Problem> {
+    fn routes(&self, sandbox: Option<&SandboxName>) -> Result<Arc<dyn RouteStore>, Problem> {
         let sentence = "this agent has no gateway: add [gateway] to its configuration, or ask the agent that has it";
-        self.gateway.as_ref().map(|(_, routes)| routes).ok_or_else(|| Problem::new(ErrorCode::NotFound, sentence))
+        let gateways = self.gateways.as_ref().ok_or_else(|| Problem::new(ErrorCode::NotFound, sentence))?;
+        gateways.routes(sandbox).map_err(|error| Problem::from(&error))
     }
 }
 

@@ -20,8 +20,8 @@ use std::{
 
 use futures_util::FutureExt;
 use sdp_core::{
-    Credentials, DeployRequest, Deployer, DeploymentId, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
-    Problem, Replacement, RepoName, RepoSource, RouteStore, Stage, deploy::Pipeline,
+    Credentials, DeployRequest, Deployer, DeploymentId, DeploymentState, ErrorCode, EventKind, EventSink, Gateways,
+    InstanceKey, Problem, Replacement, RepoName, RepoSource, Stage, deploy::Pipeline,
 };
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,7 +38,7 @@ pub(crate) struct WorkParts {
     pub(crate) pipeline: Pipeline,
     pub(crate) source: Arc<dyn RepoSource>,
     pub(crate) deployer: Arc<dyn Deployer>,
-    pub(crate) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(crate) gateways: Option<Gateways>,
     pub(crate) admission: Admission,
     pub(crate) outbox: Outbox,
     pub(crate) redactor: Redactor,
@@ -195,6 +195,9 @@ impl Work {
         let _turn = self.turn(key, cancel).await?;
         self.inner.parts.deployer.remove(key).await.map_err(|error| Problem::from(&error))?;
         self.inner.parts.source.discard(key).await.map_err(|error| Problem::from(&error))?;
+        if let Some(gateways) = &self.inner.parts.gateways {
+            gateways.forget(key);
+        }
         self.inner.tell_gateway(&key.repo);
         Ok(())
     }
@@ -252,7 +255,7 @@ impl Inner {
     }
 
     fn tell_gateway(&self, repo: &RepoName) {
-        if self.parts.gateway.as_ref().is_some_and(|(gateway, _)| gateway == repo) {
+        if self.parts.gateways.as_ref().is_some_and(|gateways| gateways.repo() == repo) {
             self.gateway_changed.send_replace(());
         }
     }

@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod deploy;
 pub mod deployer;
 pub mod events;
+pub mod gateways;
 pub mod medium;
 pub mod model;
 pub mod problem;
@@ -20,6 +21,7 @@ pub mod routes;
 pub use clock::{Clock, SystemClock};
 pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};
 pub use events::{EventSink, SinkError};
+pub use gateways::{Gateways, OwnGateways};
 pub use model::{
     agent::{Agent, GatewayInfo, Inventory, RepoInfo, Transport},
     credentials::Credentials,
@@ -30,8 +32,8 @@ pub use model::{
     ids::{DeploymentId, HostPort, InstanceKey, PortRange},
     instance::{Instance, InstanceState, InstanceStats},
     names::{
-        AgentName, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName, SandboxKey,
-        SandboxName, ServiceName, TemplateName, UserName,
+        AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
+        SandboxKey, SandboxName, ServiceName, TemplateName, UserName,
     },
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{

@@ -149,6 +149,12 @@ pub enum RouteError {
         "this gateway does not route per request; set `per_request = true` under [gateway] in its agent's configuration"
     )]
     PerRequestOff,
+    /// This agent keeps no routes for gateways that sandboxes bring.
+    #[error("sandbox `{sandbox}` cannot have a gateway of its own here; deploy it on the agent that has [gateway]")]
+    NoOwnGateways {
+        /// The sandbox.
+        sandbox: SandboxName,
+    },
     /// The service is written in a way that cannot be chosen per request.
     #[error("`{service}` cannot be routed per request: {reason}; or override it for every request")]
     NotRoutable {
@@ -188,6 +194,7 @@ impl RouteError {
             Self::UnknownService { .. } => ErrorCode::UnknownService,
             Self::Claimed { .. } | Self::NotOwner { .. } => ErrorCode::RouteClaimed,
             Self::ForeignKey { .. } => ErrorCode::InvalidInput,
+            Self::NoOwnGateways { .. } => ErrorCode::Unsupported,
             Self::PerRequestOff | Self::NotRoutable { .. } => ErrorCode::Conflict,
             Self::Io { .. } => ErrorCode::GatewayWriteFailed,
             Self::Reload { .. } => ErrorCode::GatewayReloadFailed,

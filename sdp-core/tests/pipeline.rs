@@ -39,6 +39,7 @@ fn request(repo: &str, branch: &str) -> DeployRequest {
         key: InstanceKey::quick(repo.parse().unwrap()),
         branch: branch.parse().unwrap(),
         host_port: None,
+        picked_port: None,
         env: Default::default(),
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     auth::{self, Limiter, Sessions},
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
+    routing::Routing,
     sandboxes::Turns,
     store::{Store, StoreError},
     upkeep,
@@ -92,6 +93,7 @@ struct Inner {
     sessions: Sessions,
     limiter: Limiter,
     turns: Turns,
+    routing: Routing,
     stop: CancellationToken,
 }
 
@@ -107,6 +109,7 @@ impl AppState {
             sessions: Sessions::new(config.session.idle, config.session.absolute),
             limiter: Limiter::new(config.login.attempts, config.login.window),
             turns: Turns::default(),
+            routing: Routing::default(),
             stop: CancellationToken::new(),
             config,
             store,
@@ -149,6 +152,11 @@ impl AppState {
     /// Who changes what runs in a sandbox.
     pub(crate) fn turns(&self) -> &Turns {
         &self.inner.turns
+    }
+
+    /// Routes that follow what happens to sandboxes.
+    pub(crate) fn routing(&self) -> &Routing {
+        &self.inner.routing
     }
 
     /// Cancelled when the server stops: streams end.

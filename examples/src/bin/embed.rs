@@ -37,6 +37,7 @@ async fn main() -> Result<(), Failed> {
         key: InstanceKey::quick("service".parse()?),
         branch: branch.parse()?,
         host_port: None,
+        picked_port: None,
         env: Default::default(),
     };
     let (sink, mut events) = ChannelSink::new(64);

@@ -59,7 +59,7 @@ impl Rig {
         let script = format!("trap '' PIPE; for i in $(seq {LINES}); do {line}; done\n");
         git.commit("slow", "main", None, &[("build.sh", script.as_bytes())], "slow").await?;
 
-        let address = SocketAddr::from(([127, 0, 0, 1], ports.gateway()));
+        let address = SocketAddr::from(([127, 0, 0, 1], *ports.gateways().start()));
         let middlebox = Middlebox::start(address).await?;
         let (server_dir, agent_dir) = (dir.path().join("server"), dir.path().join("agent"));
         let (logs, outbox) = (server_dir.join("logs"), agent_dir.join("outbox"));

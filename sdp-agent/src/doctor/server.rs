@@ -84,6 +84,7 @@ async fn admission(config: &AgentConfig) -> Result<Option<Welcome>, TransportErr
         advertise: config.advertise.clone(),
         deployer: String::new(),
         repos: Vec::new(),
+        port_range: None,
         gateway: None,
     };
     let (protocol, oldest_protocol) = (VERSION, OLDEST_VERSION);

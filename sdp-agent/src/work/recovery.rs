@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sdp_core::{
-    DeployError, DeploymentState, ErrorCode, EventKind, EventSink, Failure, Instance, InstanceKey, InstanceState,
-    Replacement, RouteChanges, Stage, StageStatus, problem::chain,
+    DeployError, DeploymentState, ErrorCode, EventKind, EventSink, Failure, Instance, InstanceState, Replacement,
+    RouteChanges, Stage, StageStatus, problem::chain,
 };
 
 use super::{Inner, journal::Record, tidy};
@@ -103,8 +103,8 @@ async fn rewind(inner: &Inner, record: &Record) {
         tracing::warn!(key = %record.key, error = chain(&error), "the checkout could not be put back");
         return;
     }
-    if let Some((repo, routes)) = &inner.parts.gateway
-        && record.key == InstanceKey::quick(repo.clone())
+    let Some(gateways) = &inner.parts.gateways else { return };
+    if let Ok(Some(routes)) = gateways.routes_of(&record.key)
         && let Err(error) = routes.apply(&RouteChanges::default()).await
     {
         tracing::warn!(error = chain(&error), "the overrides could not be applied again");

@@ -229,6 +229,7 @@ pub(crate) fn request(key: &InstanceKey, branch: &str) -> sdp_core::DeployReques
         key: key.clone(),
         branch: branch.parse().unwrap(),
         host_port: None,
+        picked_port: None,
         env: BTreeMap::new(),
     }
 }

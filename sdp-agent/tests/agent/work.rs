@@ -200,9 +200,12 @@ async fn routes_are_read_and_changed_and_the_gateways_branch_is_told() {
     let url = "http://127.0.0.1:9001".parse().unwrap();
     let over = Override::new(url, OverrideKind::Sandbox, "pay".parse().unwrap());
     let changes = RouteChanges { services: [("eredar".parse().unwrap(), Some(over))].into(), ..Default::default() };
-    let Ok(ReplyBody::Routes { table }) = connection.call(RequestBody::ApplyRoutes { changes }).await else { panic!() };
+    let Ok(ReplyBody::Routes { table }) = connection.call(RequestBody::ApplyRoutes { changes, sandbox: None }).await
+    else {
+        panic!()
+    };
     assert_eq!(table.routes[0].value, "http://127.0.0.1:9001");
-    assert_eq!(connection.call(RequestBody::Routes).await, Ok(ReplyBody::Routes { table }));
+    assert_eq!(connection.call(RequestBody::Routes { sandbox: None }).await, Ok(ReplyBody::Routes { table }));
     agent.shutdown().await;
 }
 
@@ -211,7 +214,7 @@ async fn an_agent_without_a_gateway_says_so_when_asked_for_routes() {
     let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
     let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
     let mut connection = server.welcome(Log::new()).await;
-    let problem = connection.call(RequestBody::Routes).await.unwrap_err();
+    let problem = connection.call(RequestBody::Routes { sandbox: None }).await.unwrap_err();
     assert_eq!(problem.code, ErrorCode::NotFound);
     assert!(problem.detail.contains("[gateway]"), "{problem}");
     agent.shutdown().await;

@@ -1,6 +1,9 @@
 //! The HTTP API's bodies. Paths are in the server; answers that are whole aggregates are the types
 //! of [`model`](crate::model), and every error is a [`Problem`](crate::Problem).
 
+pub mod audit;
+pub mod routing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -10,6 +13,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use self::routing::SandboxRouting;
+pub use self::routing::{SetRoute, SetRoutes};
 use crate::{
     model::{
         deployment::{Deployment, DeploymentState},
@@ -196,6 +201,9 @@ pub struct SandboxDetail {
     pub problem: Option<String>,
     /// The newest deployment of each repo in it.
     pub deployments: Vec<Deployment>,
+    /// How requests reach it.
+    #[serde(flatten)]
+    pub routing: SandboxRouting,
 }
 
 /// `POST /api/deployments` and `POST /api/sandboxes/{name}/deployments`.
@@ -215,28 +223,6 @@ pub struct CreateDeployment {
     /// The agent; none to have one chosen among those that declare the repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
-}
-
-/// `PUT /api/sandboxes/{name}/routes/{service}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetRoute {
-    /// Where the gateway sends the service.
-    pub target: RouteTarget,
-    /// Take it over from the sandbox that owns it.
-    #[serde(default)]
-    pub takeover: bool,
-}
-
-/// `PUT /api/sandboxes/{name}/routes`: many at once, in one write and one reload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetRoutes {
-    /// The services to change; others keep what they have.
-    pub routes: BTreeMap<ServiceName, RouteTarget>,
-    /// Take them over from the sandboxes that own them.
-    #[serde(default)]
-    pub takeover: bool,
 }
 
 /// One page of a list, newest first.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     deployer::{DeployError, Deployer, Replacement},
     events::EventSink,
+    gateways::Gateways,
     model::{
         credentials::Credentials,
         deployment::{DeployRequest, DeploymentState, Failure},
@@ -35,7 +36,7 @@ use crate::{
 pub struct Pipeline {
     pub(super) source: Arc<dyn RepoSource>,
     pub(super) deployer: Arc<dyn Deployer>,
-    pub(super) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(super) gateways: Option<Gateways>,
     pub(super) ports: Arc<PortPool>,
     pub(super) advertise: String,
     pub(super) builds: Option<BuildSlots>,
@@ -68,7 +69,7 @@ impl Pipeline {
         Self {
             source,
             deployer,
-            gateway: None,
+            gateways: None,
             ports,
             advertise: advertise.into(),
             builds: None,
@@ -77,8 +78,13 @@ impl Pipeline {
     }
 
     /// Says which repo is the gateway, and where its routes are.
-    pub fn gateway(mut self, repo: RepoName, routes: Arc<dyn RouteStore>) -> Self {
-        self.gateway = Some((repo, routes));
+    pub fn gateway(self, repo: RepoName, routes: Arc<dyn RouteStore>) -> Self {
+        self.gateways(Gateways::new(repo, routes))
+    }
+
+    /// Says which repo is the gateway, and where the routes of the shared one and of sandboxes' own are.
+    pub fn gateways(mut self, gateways: Gateways) -> Self {
+        self.gateways = Some(gateways);
         self
     }
 

@@ -42,7 +42,7 @@ impl PortPool {
         Self { range, publish, leases: Mutex::default() }
     }
 
-    /// Leases a port for `key`.
+    /// Leases a port for `key`. Where none is wished for, `picked` is taken if nobody has it.
     ///
     /// # Errors
     /// [`DeployError::PortTaken`] names the holder of the one wished for; [`DeployError::NoFreePort`].
@@ -50,6 +50,7 @@ impl PortPool {
         self: &Arc<Self>,
         key: &InstanceKey,
         wish: PortWish,
+        picked: Option<HostPort>,
         running: &[Instance],
     ) -> Result<PortLease, DeployError> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,18 +60,19 @@ impl PortPool {
             under_way.or_else(|| runs.map(|instance| format!("{} ({})", instance.key, instance.name)))
         };
         let own = running.iter().find(|instance| instance.key == *key && !instance.parked);
-        let kept = own.map(|instance| instance.host_port).filter(|port| holder(*port).is_none());
-        let free = |port: &HostPort| holder(*port).is_none() && self.can_bind(*port);
+        let own = own.map(|instance| instance.host_port);
+        // Its own instance has it bound, and gives it up in time.
+        let free = |port: &HostPort| holder(*port).is_none() && (Some(*port) == own || self.can_bind(*port));
+        let others = |port: &HostPort| free(port) && !running.iter().any(|it| it.key == *key && it.host_port == *port);
         let mut range = self.range.clone().filter_map(|port| HostPort::new(port).ok());
         let port = match wish {
             PortWish::This(port) => match holder(port) {
                 Some(holder) => return Err(DeployError::PortTaken { port, holder }),
                 None => Some(port),
             },
-            PortWish::Same => kept.or_else(|| range.find(free)),
+            PortWish::Same => picked.filter(free).or(own.filter(free)).or_else(|| range.find(free)),
             PortWish::Another => {
-                let own = |port: &HostPort| running.iter().any(|it| it.key == *key && it.host_port == *port);
-                range.find(|port| !own(port) && free(port)).or(kept)
+                picked.filter(others).or_else(|| range.find(others)).or(own.filter(|port| holder(*port).is_none()))
             }
         };
         let none = || DeployError::NoFreePort { first: *self.range.start(), last: *self.range.end() };
@@ -128,22 +130,32 @@ mod tests {
     fn a_lease_keeps_others_off_until_it_is_dropped() {
         let (pool, first) = pool();
         let port = HostPort::new(first).unwrap();
-        let lease = pool.lease(&key("a"), PortWish::This(port), &[]).unwrap();
-        let error = pool.lease(&key("b"), PortWish::This(port), &[]).unwrap_err();
+        let lease = pool.lease(&key("a"), PortWish::This(port), None, &[]).unwrap();
+        let error = pool.lease(&key("b"), PortWish::This(port), None, &[]).unwrap_err();
         assert!(error.to_string().contains("a deployment of a that is under way"), "{error}");
         drop(lease);
-        assert_eq!(pool.lease(&key("b"), PortWish::This(port), &[]).unwrap().port(), port);
+        assert_eq!(pool.lease(&key("b"), PortWish::This(port), None, &[]).unwrap().port(), port);
     }
 
     #[test]
     fn picking_skips_what_is_leased_or_bound_and_says_when_nothing_is_left() {
         let (pool, first) = pool();
         let bound = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
-        let one = pool.lease(&key("a"), PortWish::Same, &[]).unwrap();
-        let two = pool.lease(&key("b"), PortWish::Another, &[]).unwrap();
+        let one = pool.lease(&key("a"), PortWish::Same, None, &[]).unwrap();
+        let two = pool.lease(&key("b"), PortWish::Another, None, &[]).unwrap();
         assert_eq!((one.port().get(), two.port().get()), (first, first + 2));
-        let error = pool.lease(&key("c"), PortWish::Same, &[]).unwrap_err();
+        let error = pool.lease(&key("c"), PortWish::Same, None, &[]).unwrap_err();
         assert!(matches!(error, DeployError::NoFreePort { .. }), "{error}");
         drop(bound);
+    }
+
+    #[test]
+    fn a_picked_port_is_taken_unless_a_stranger_has_it() {
+        let (pool, first) = pool();
+        let port = |more: u16| HostPort::new(first + more).unwrap();
+        assert_eq!(pool.lease(&key("a"), PortWish::Same, Some(port(2)), &[]).unwrap().port(), port(2));
+        let stranger = TcpListener::bind(("127.0.0.1", first + 2)).unwrap();
+        assert_eq!(pool.lease(&key("a"), PortWish::Same, Some(port(2)), &[]).unwrap().port(), port(0));
+        drop(stranger);
     }
 }

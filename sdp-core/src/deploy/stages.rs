@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -131,7 +131,7 @@ impl<'a> Stages<'a> {
             None if is_routed => PortWish::Another,
             None => PortWish::Same,
         };
-        let lease = self.pipeline.ports.lease(key, wish, &running);
+        let lease = self.pipeline.ports.lease(key, wish, self.request.picked_port, &running);
         let port = lease.map_err(|error| Problem::from(&error))?;
         let mut progress = self.progress();
         (progress.repo, progress.env, progress.port) = (Some(repo), env, Some(port));
@@ -254,7 +254,7 @@ impl<'a> Stages<'a> {
         running.retain(|instance| instance.key != self.request.key);
         let mut progress = self.progress();
         progress.port = None;
-        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, &running);
+        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, None, &running);
         let lease = lease.map_err(|error| Problem::from(&error))?;
         let job = progress.job.as_mut().ok_or_else(out_of_order)?;
         job.host_port = lease.port();
@@ -333,7 +333,7 @@ impl<'a> Stages<'a> {
     }
 
     async fn routes(&self) -> Result<Did, Problem> {
-        let Some(routes) = self.routes_of_this_gateway() else { return Ok(Did::Nothing) };
+        let Some(routes) = self.routes_of_this_gateway()? else { return Ok(Did::Nothing) };
         let defaults = routes.snapshot(&self.request.branch).await.map_err(|error| Problem::from(&error))?;
         self.note(Stage::Routes, format!("{} services have defaults on this branch", defaults.services.len())).await?;
         let table = routes.apply(&RouteChanges::default()).await.map_err(|error| Problem::from(&error))?;
@@ -369,7 +369,7 @@ impl<'a> Stages<'a> {
             None => None,
         };
         if rewound
-            && let Some(routes) = self.routes_of_this_gateway()
+            && let Ok(Some(routes)) = self.routes_of_this_gateway()
             && let Err(error) = routes.apply(&RouteChanges::default()).await
         {
             self.tell(format!("the overrides could not be applied again: {}", chain(&error))).await;
@@ -424,10 +424,10 @@ impl<'a> Stages<'a> {
         self.progress().job.clone().ok_or_else(out_of_order)
     }
 
-    /// The gateway's routes, when this deployment is of the shared gateway itself.
-    fn routes_of_this_gateway(&self) -> Option<&'a dyn RouteStore> {
-        let (repo, routes) = self.pipeline.gateway.as_ref()?;
-        (self.request.key.sandbox.is_none() && *repo == self.request.key.repo).then_some(&**routes)
+    /// The gateway's routes, when this deployment is of a gateway itself: the shared one, or the sandbox's own.
+    fn routes_of_this_gateway(&self) -> Result<Option<Arc<dyn RouteStore>>, Problem> {
+        let Some(gateways) = &self.pipeline.gateways else { return Ok(None) };
+        gateways.routes_of(&self.request.key).map_err(|error| Problem::from(&error))
     }
 
     async fn last_lines(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::HostPort,
+    ids::{HostPort, PortRange},
     names::{AgentName, BranchName, RepoName, ServiceName},
     repo::{RecipeKind, RepoSpec},
 };
@@ -20,6 +20,9 @@ pub struct Inventory {
     pub deployer: String,
     /// What it can deploy.
     pub repos: Vec<RepoInfo>,
+    /// The host ports it picks from; none from an agent that picks without telling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_range: Option<PortRange>,
     /// The gateway, on the gateway's VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayInfo>,
@@ -66,6 +69,12 @@ pub struct GatewayInfo {
     /// The branch its checkout is on, if it has one yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<BranchName>,
+    /// Whether it is configured to route each request by the sandbox's key that it carries.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_request: bool,
+    /// Whether requests for routes may name a sandbox whose own gateway they mean.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_gateways: bool,
 }
 
 /// How an agent is connected.

@@ -206,9 +206,13 @@ pub struct DeployRequest {
     pub key: InstanceKey,
     /// The branch.
     pub branch: BranchName,
-    /// The host port to publish; none lets the agent keep the previous one or pick a free one.
+    /// The host port to publish, which a person chose; none lets the agent keep the previous one or pick a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<HostPort>,
+    /// Where no port was chosen: the one that who asks has picked and reserved. The agent takes it if it can, and picks
+    /// another if a stranger has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picked_port: Option<HostPort>,
     /// Environment variables, over those of the repo's configuration.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<EnvName, String>,

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::InstanceKey;
+
 /// Why a text is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a valid {kind}: {reason}")]
@@ -137,6 +139,11 @@ name_type! {
     SandboxKey, "sandbox key", |text| sandbox_key(text).map(drop)
 }
 name_type! {
+    /// What something was done to, as a path of the API without its `/api/`: `sandboxes/pay/routes/eredar`. At most
+    /// 400 characters, without control characters and empty parts.
+    AuditSubject, "subject", audit_subject
+}
+name_type! {
     /// A full git commit id: 40 or 64 lower-case hexadecimal digits.
     CommitId, "commit id", commit
 }
@@ -145,6 +152,37 @@ impl CommitId {
     /// The first twelve digits, for people.
     pub fn short(&self) -> &str {
         &self.0[..12]
+    }
+}
+
+impl AuditSubject {
+    fn of(parts: &[&str]) -> Self {
+        // A user's name may have what is no part of a path.
+        let parts: Vec<_> = parts.iter().map(|part| part.replace('/', "%2F")).collect();
+        Self(parts.join("/"))
+    }
+
+    /// `users/ada`.
+    pub fn user(user: &UserName) -> Self {
+        Self::of(&["users", user.as_str()])
+    }
+
+    /// `sandboxes/pay`.
+    pub fn sandbox(sandbox: &SandboxName) -> Self {
+        Self::of(&["sandboxes", sandbox.as_str()])
+    }
+
+    /// `sandboxes/pay/routes/eredar`.
+    pub fn route(sandbox: &SandboxName, service: &ServiceName) -> Self {
+        Self::of(&["sandboxes", sandbox.as_str(), "routes", service.as_str()])
+    }
+
+    /// `sandboxes/pay/repos/eredar`, or `repos/eredar` for a quick deploy.
+    pub fn instance(key: &InstanceKey) -> Self {
+        match &key.sandbox {
+            Some(sandbox) => Self::of(&["sandboxes", sandbox.as_str(), "repos", key.repo.as_str()]),
+            None => Self::of(&["repos", key.repo.as_str()]),
+        }
     }
 }
 
@@ -185,6 +223,18 @@ fn sandbox_key(text: &str) -> Result<&str, &'static str> {
         return Err(form);
     }
     Ok(name)
+}
+
+fn audit_subject(text: &str) -> Result<(), &'static str> {
+    if text.chars().count() > 400 {
+        Err("it is longer than 400 characters")
+    } else if text.chars().any(char::is_control) {
+        Err("control characters are not allowed")
+    } else if text.split('/').any(str::is_empty) {
+        Err("it must not be empty, start or end with `/` or contain `//`")
+    } else {
+        Ok(())
+    }
 }
 
 fn claim_reason(text: &str) -> Result<(), &'static str> {
@@ -375,6 +425,18 @@ mod tests {
             assert_eq!(SandboxKey::new(key.as_str()).unwrap().sandbox(), longest);
         }
         assert_ne!(SandboxKey::generate(&longest, 1), SandboxKey::generate(&longest, 2));
+    }
+
+    #[test]
+    fn subjects_are_paths_of_the_api() {
+        let user = UserName::new("a/b c").unwrap();
+        assert_eq!(AuditSubject::user(&user).as_str(), "users/a%2Fb c");
+        assert_eq!(AuditSubject::new(AuditSubject::user(&user).as_str()), Ok(AuditSubject::user(&user)));
+        let key = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+        assert_eq!(AuditSubject::instance(&key).as_str(), "sandboxes/pay/repos/eredar");
+        for text in ["", "/", "a/", "/a", "a//b", "a\nb", &"x".repeat(401)] {
+            assert!(AuditSubject::new(text).is_err(), "{text:?} was accepted");
+        }
     }
 
     #[test]

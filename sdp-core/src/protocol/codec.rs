@@ -338,7 +338,7 @@ mod tests {
         };
         let reply = AgentFrame::Reply(Reply { id: 7, outcome: Outcome::Ok(ReplyBody::Done) });
         assert_eq!(text(reply.encode()), r#"{"type":"reply","id":7,"ok":{"kind":"done"}}"#);
-        let request = Request { id: 7, deadline_ms: 5000, body: RequestBody::Routes };
+        let request = Request { id: 7, deadline_ms: 5000, body: RequestBody::Routes { sandbox: None } };
         assert_eq!(
             text(ServerFrame::Request(request).encode()),
             r#"{"type":"request","id":7,"deadline_ms":5000,"body":{"op":"routes"}}"#

@@ -9,9 +9,10 @@ use crate::{
     model::{
         agent::Inventory,
         deployment::{DeployRequest, DeploymentState},
+        explain::{Explanation, RouteQuestion},
         ids::{DeploymentId, InstanceKey},
         instance::Instance,
-        names::{AgentName, RepoName},
+        names::{AgentName, RepoName, SandboxName},
         repo::Branch,
         route::{RouteChanges, RouteTable},
     },
@@ -217,11 +218,26 @@ pub enum RequestBody {
     /// The checkouts of sandboxes on its disk. Answered with `checkouts`.
     Checkouts,
     /// The gateway's route table now. Answered with `routes`.
-    Routes,
+    Routes {
+        /// The sandbox whose own gateway is meant; none for the shared one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<SandboxName>,
+    },
     /// Change the gateway's overrides. Answered with `routes`, read back.
     ApplyRoutes {
         /// What to change.
         changes: RouteChanges,
+        /// The sandbox whose own gateway is meant; none for the shared one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<SandboxName>,
+    },
+    /// Why a request reaches what it reaches. Answered with `explanation`.
+    Explain {
+        /// The request.
+        question: RouteQuestion,
+        /// The sandbox whose own gateway is meant; none for the shared one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<SandboxName>,
     },
     /// A request this version does not know.
     #[serde(other)]
@@ -241,7 +257,8 @@ impl RequestBody {
             | Self::Remove { .. }
             | Self::Instances
             | Self::Checkouts
-            | Self::Routes
+            | Self::Routes { .. }
+            | Self::Explain { .. }
             | Self::ApplyRoutes { .. } => true,
             Self::Restart { .. } | Self::Unknown => false,
         }
@@ -294,6 +311,11 @@ pub enum ReplyBody {
     Routes {
         /// As read now.
         table: RouteTable,
+    },
+    /// Why a request reaches what it reaches.
+    Explanation {
+        /// In full.
+        explanation: Explanation,
     },
     /// A body this version does not know.
     #[serde(other)]

@@ -3,17 +3,17 @@
 use axum::extract::State;
 use http::StatusCode;
 use sdp_core::{
-    Deployment, DeploymentId, DeploymentState, ErrorCode,
-    api::{CreateDeployment, DeploymentFilter, Page},
+    AuditSubject, Deployment, DeploymentId, DeploymentState, ErrorCode,
+    api::{CreateDeployment, DeploymentFilter, Page, audit::AuditAction},
     protocol::RequestBody,
 };
 use serde::Deserialize;
 
 use super::{
-    Json, Path, Query,
+    Json, Path, Query, in_full,
     sandboxes::{SandboxPath, find as find_sandbox},
 };
-use crate::{ApiError, AppState, auth::SignedIn, hub::Destination, sandboxes::destination};
+use crate::{ApiError, AppState, auth::SignedIn, hub::Destination, sandboxes::destination, store::Deed};
 
 const MAX_LIMIT: u32 = 500;
 
@@ -29,8 +29,7 @@ pub(super) async fn create(
     signed_in: SignedIn,
     Json(body): Json<CreateDeployment>,
 ) -> Result<Accepted, ApiError> {
-    let deployment = state.hub().deploy(signed_in.session.credentials, Destination::default(), body).await?;
-    Ok((StatusCode::ACCEPTED, Json(deployment)))
+    deploy(state, signed_in, AuditAction::Deploy, Destination::default(), body).await
 }
 
 pub(super) async fn create_in_sandbox(
@@ -41,8 +40,30 @@ pub(super) async fn create_in_sandbox(
 ) -> Result<Accepted, ApiError> {
     let sandbox = find_sandbox(&state, &path.name).await?;
     let destination = destination(&state, sandbox).await?;
-    let deployment = state.hub().deploy(signed_in.session.credentials, destination, body).await?;
-    Ok((StatusCode::ACCEPTED, Json(deployment)))
+    deploy(state, signed_in, AuditAction::Deploy, destination, body).await
+}
+
+async fn deploy(
+    state: AppState,
+    signed_in: SignedIn,
+    action: AuditAction,
+    destination: Destination,
+    body: CreateDeployment,
+) -> Result<Accepted, ApiError> {
+    in_full(async move {
+        let subject = AuditSubject::instance(&destination.key(body.repo.clone()));
+        let deed = signed_in.deed(action, subject);
+        let deployment = state.hub().deploy(signed_in.session.credentials, destination, body).await?;
+        let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
+        state.audit(vec![deed.deployment(deployment.id).detail(detail)]).await;
+        Ok((StatusCode::ACCEPTED, Json(deployment)))
+    })
+    .await
+}
+
+/// What is done to one deployment, for the audit.
+fn deed(signed_in: &SignedIn, action: AuditAction, deployment: &Deployment) -> Deed {
+    signed_in.deed(action, AuditSubject::instance(&deployment.key)).deployment(deployment.id)
 }
 
 pub(super) async fn list(
@@ -83,20 +104,24 @@ pub(super) async fn find(state: &AppState, id: DeploymentId) -> Result<Deploymen
 
 pub(super) async fn cancel(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Accepted, ApiError> {
     let deployment = find(&state, path.id).await?;
     if !deployment.state.is_active() {
         return Err(not_now(&deployment, "cancelled"));
     }
-    state.hub().request(&deployment.agent, RequestBody::Cancel { deployment: deployment.id }).await?;
-    Ok((StatusCode::ACCEPTED, Json(find(&state, path.id).await?)))
+    in_full(async move {
+        state.hub().request(&deployment.agent, RequestBody::Cancel { deployment: deployment.id }).await?;
+        state.audit(vec![deed(&signed_in, AuditAction::Cancel, &deployment)]).await;
+        Ok((StatusCode::ACCEPTED, Json(find(&state, path.id).await?)))
+    })
+    .await
 }
 
 pub(super) async fn stop(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Json<Deployment>, ApiError> {
     let deployment = find(&state, path.id).await?;
@@ -105,24 +130,34 @@ pub(super) async fn stop(
         DeploymentState::Running => {}
         _ => return Err(not_now(&deployment, "stopped")),
     }
-    state.hub().request(&deployment.agent, RequestBody::Stop { key: deployment.key }).await?;
-    state.hub().set_state(deployment.id, DeploymentState::Stopped).await.map(Json)
+    in_full(async move {
+        let deed = deed(&signed_in, AuditAction::Stop, &deployment);
+        state.hub().request(&deployment.agent, RequestBody::Stop { key: deployment.key }).await?;
+        state.audit(vec![deed]).await;
+        state.hub().set_state(deployment.id, DeploymentState::Stopped).await.map(Json)
+    })
+    .await
 }
 
 pub(super) async fn restart(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Json<Deployment>, ApiError> {
     let deployment = find(&state, path.id).await?;
     if !matches!(deployment.state, DeploymentState::Running | DeploymentState::Stopped) {
         return Err(not_now(&deployment, "restarted"));
     }
-    if let Some(sandbox) = &deployment.key.sandbox {
-        state.store().use_sandbox(sandbox, true).await?;
-    }
-    state.hub().request(&deployment.agent, RequestBody::Restart { key: deployment.key }).await?;
-    state.hub().set_state(deployment.id, DeploymentState::Running).await.map(Json)
+    in_full(async move {
+        if let Some(sandbox) = &deployment.key.sandbox {
+            state.store().use_sandbox(sandbox, true).await?;
+        }
+        let deed = deed(&signed_in, AuditAction::Restart, &deployment);
+        state.hub().request(&deployment.agent, RequestBody::Restart { key: deployment.key }).await?;
+        state.audit(vec![deed]).await;
+        state.hub().set_state(deployment.id, DeploymentState::Running).await.map(Json)
+    })
+    .await
 }
 
 /// The same once more, as a new deployment of whoever asks.
@@ -131,7 +166,7 @@ pub(super) async fn retry(
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Accepted, ApiError> {
-    let Deployment { key, branch, host_port, env, agent, state: now, id, .. } = find(&state, path.id).await?;
+    let Deployment { key, branch, env, agent, state: now, id, .. } = find(&state, path.id).await?;
     if now.is_active() {
         let sentence = format!("deployment {id} is {now}: it has not ended yet, so there is nothing to retry");
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
@@ -140,9 +175,10 @@ pub(super) async fn retry(
         Some(sandbox) => destination(&state, find_sandbox(&state, sandbox).await?).await?,
         None => Destination::default(),
     };
+    // A port that was picked is picked again: somebody else may have it by now.
+    let host_port = state.store().chosen_port(id).await?;
     let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
-    let deployment = state.hub().deploy(signed_in.session.credentials, destination, body).await?;
-    Ok((StatusCode::ACCEPTED, Json(deployment)))
+    deploy(state, signed_in, AuditAction::Retry, destination, body).await
 }
 
 fn not_now(deployment: &Deployment, done: &str) -> ApiError {

@@ -2,14 +2,17 @@
 
 mod agent_link;
 mod agents;
+mod audit;
 mod deployments;
 mod environments;
+mod explain;
 mod extract;
 mod health;
 mod lifecycle;
 mod logs;
 mod repos;
 mod routes;
+mod routing;
 mod sandboxes;
 mod session;
 mod stream;
@@ -26,7 +29,7 @@ use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem, protocol};
 
 pub use self::extract::{Json, Path, Query, SecretJson};
-pub(crate) use self::routes::{gateway, own_url, set as set_routes};
+pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
 use crate::{ApiError, AppState};
 
 /// The largest body that is read: none of the API's comes near it.
@@ -67,6 +70,9 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/deployments/{id}/restart", post(deployments::restart))
         .route("/api/deployments/{id}/retry", post(deployments::retry))
         .route("/api/deployments/{id}/log", get(logs::log))
+        .route("/api/sandboxes/{name}/routes/{service}/explain", get(explain::of_sandbox))
+        .route("/api/explain", get(explain::request))
+        .route("/api/audit", get(audit::list))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -110,6 +116,14 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let mut problem = Problem::new(ErrorCode::BadRequest, sentence);
     problem.status = 405;
     ApiError(problem)
+}
+
+/// Runs `work` to its end also when the client hangs up: what was done must be written down.
+async fn in_full<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let lost = |_| Err(ApiError::new(ErrorCode::Internal, "the request was not carried out to its end; look again"));
+    tokio::spawn(work).await.unwrap_or_else(lost)
 }
 
 /// What every answer says to a browser.

@@ -1,26 +1,26 @@
-//! Routes of the gateway, read and set for a sandbox.
+//! Routes of the gateway, read and set for a sandbox: of its own gateway if it brings one, of the shared one otherwise.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::extract::State;
+use jiff::Timestamp;
 use sdp_core::{
-    AgentName, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget, Sandbox,
-    SandboxName, ServiceName, ServiceUrl,
-    api::{SetRoute, SetRoutes},
-    protocol::{ReplyBody, RequestBody},
+    AuditSubject, ClaimReason, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget,
+    Sandbox, SandboxName, ServiceName, ServiceUrl, TakenRoute,
+    api::{SetRoute, SetRoutes, audit::AuditAction, routing::LostRoute},
 };
 use serde::Deserialize;
 
 use super::{
-    Json, Path,
+    Json, Path, in_full,
     sandboxes::{SandboxPath, find},
 };
-use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError, sandboxes::gateway_of};
+use crate::{ApiError, AppState, auth::SignedIn, routing::gateway_of, store::Deed};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RoutePath {
-    name: SandboxName,
-    service: ServiceName,
+    pub(super) name: SandboxName,
+    pub(super) service: ServiceName,
 }
 
 pub(super) async fn table(
@@ -29,54 +29,143 @@ pub(super) async fn table(
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<RouteTable>, ApiError> {
     let sandbox = find(&state, &path.name).await?;
-    ask(&state, &sandbox, RequestBody::Routes).await
+    let gateway = gateway_of(&state, Some(&sandbox)).await?;
+    let own = gateway.own.map(|_| sandbox.name);
+    Ok(Json(state.routing().table(state.hub(), &gateway.agent, own).await?))
 }
 
 pub(super) async fn set_one(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<RoutePath>,
     Json(body): Json<SetRoute>,
 ) -> Result<Json<RouteTable>, ApiError> {
-    set(&state, path.name, BTreeMap::from([(path.service, body.target)]), body.takeover).await
+    let SetRoute { target, takeover, reason, expires_in } = body;
+    let targets = BTreeMap::from([(path.service, target)]);
+    set_by(state, signed_in, path.name, Wanted { targets, takeover, reason, expires_in }).await
 }
 
 pub(super) async fn set_many(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
     Json(body): Json<SetRoutes>,
 ) -> Result<Json<RouteTable>, ApiError> {
-    if body.routes.is_empty() {
+    let SetRoutes { routes: targets, takeover, reason, expires_in } = body;
+    if targets.is_empty() {
         return Err(ApiError::new(ErrorCode::InvalidInput, "name at least one service").field("routes"));
     }
-    set(&state, path.name, body.routes, body.takeover).await
+    set_by(state, signed_in, path.name, Wanted { targets, takeover, reason, expires_in }).await
 }
 
+/// What somebody wants routes to be.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Where services are to be sent.
+    pub(crate) targets: BTreeMap<ServiceName, RouteTarget>,
+    takeover: bool,
+    reason: Option<ClaimReason>,
+    expires_in: Option<Duration>,
+}
+
+impl Wanted {
+    /// Only this, and nothing that others hold.
+    pub(crate) fn targets(targets: BTreeMap<ServiceName, RouteTarget>) -> Self {
+        Self { targets, ..Self::default() }
+    }
+}
+
+async fn set_by(
+    state: AppState,
+    signed_in: SignedIn,
+    sandbox: SandboxName,
+    wanted: Wanted,
+) -> Result<Json<RouteTable>, ApiError> {
+    in_full(async move { set(&state, Some(&signed_in), &sandbox, wanted).await.map(Json) }).await
+}
+
+/// Sets routes of a sandbox: for who is signed in, or for the platform, which does what the sandbox is wanted to be.
 pub(crate) async fn set(
     state: &AppState,
-    sandbox: SandboxName,
-    targets: BTreeMap<ServiceName, RouteTarget>,
-    takeover: bool,
-) -> Result<Json<RouteTable>, ApiError> {
-    let found = find(state, &sandbox).await?;
-    let wanted = targets.clone();
-    let mut services = BTreeMap::new();
-    for (service, target) in targets {
-        let wanted = match target {
-            RouteTarget::Ocp => None,
-            RouteTarget::Sandbox => {
-                let url = own_url(state, &sandbox, &service).await?;
-                Some(Override::new(url, OverrideKind::Sandbox, sandbox.clone()))
-            }
-            RouteTarget::Url(url) => Some(Override::new(url, OverrideKind::Custom, sandbox.clone())),
-        };
-        services.insert(service, wanted);
+    signed_in: Option<&SignedIn>,
+    sandbox: &SandboxName,
+    wanted: Wanted,
+) -> Result<RouteTable, ApiError> {
+    let _turn = state.routing().turn().await;
+    let sandbox = find(state, sandbox).await?;
+    let gateway = gateway_of(state, Some(&sandbox)).await?;
+    let (own, expires_at) = (gateway.own.is_some(), expiry(&sandbox, &wanted)?);
+    if own && wanted.expires_in.is_some() {
+        let sentence =
+            "the routes of a sandbox's own gateway are nobody else's, so that they need no end; leave it out";
+        return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
     }
-    let changes = RouteChanges { services, by: Some(sandbox), takeover, ..RouteChanges::default() };
-    let table = ask(state, &found, RequestBody::ApplyRoutes { changes }).await?;
-    state.store().want_routes(&found.name, wanted).await?;
+    let mut services = BTreeMap::new();
+    for (service, target) in &wanted.targets {
+        let (url, kind) = match target {
+            RouteTarget::Ocp => {
+                services.insert(service.clone(), None);
+                continue;
+            }
+            RouteTarget::Sandbox => (own_url(state, &sandbox.name, service).await?, OverrideKind::Sandbox),
+            RouteTarget::Url(url) => (url.clone(), OverrideKind::Custom),
+        };
+        let target = Override::new(url, kind, sandbox.name.clone());
+        let expires_at = expires_at.filter(|_| !own);
+        services.insert(service.clone(), Some(Override { reason: wanted.reason.clone(), expires_at, ..target }));
+    }
+    let by = Some(sandbox.name.clone());
+    let changes = RouteChanges { services, by, takeover: wanted.takeover, ..RouteChanges::default() };
+    let whose = own.then(|| sandbox.name.clone());
+    let table = state.routing().apply(state.hub(), &gateway.agent, whose, changes).await?;
+    if own {
+        state.store().choose_own_routes(&sandbox.name, wanted.targets.clone()).await?;
+    }
+    let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.session.user()).clone();
+    let lost = table.taken.iter().map(|taken| {
+        let TakenRoute { service, was, .. } = taken.clone();
+        let (by, user, at) = (sandbox.name.clone(), user.clone(), Timestamp::now());
+        (was.owner, LostRoute { service, url: was.url, by, user, at })
+    });
+    state.store().lose_routes(lost.collect()).await?;
+    let claimed = wanted.targets.keys().cloned().collect();
+    state.store().claim_routes(&sandbox.name, claimed, wanted.expires_in.is_none()).await?;
+    state.audit(deeds(signed_in, &sandbox, &wanted, &table.taken)).await;
+    state.store().want_routes(&sandbox.name, wanted.targets).await?;
     Ok(table)
+}
+
+/// Until when claims keep others off: as long as the sandbox lives, or less if that was asked for.
+fn expiry(sandbox: &Sandbox, wanted: &Wanted) -> Result<Option<Timestamp>, ApiError> {
+    let Some(lifetime) = wanted.expires_in else { return Ok(Some(sandbox.expires_at)) };
+    let end = Timestamp::now().checked_add(lifetime).ok().filter(|_| !lifetime.is_zero()).ok_or_else(|| {
+        ApiError::new(ErrorCode::InvalidInput, "expires_in must be some time, such as \"2h\"").field("expires_in")
+    })?;
+    Ok(Some(end.min(sandbox.expires_at)))
+}
+
+/// What was set, in the name of the sandbox, and what was taken, where who lost it looks for it.
+fn deeds(signed_in: Option<&SignedIn>, sandbox: &Sandbox, wanted: &Wanted, taken: &[TakenRoute]) -> Vec<Deed> {
+    let deed = |action, subject| match signed_in {
+        Some(signed_in) => signed_in.deed(action, subject),
+        None => Deed::of_the_platform(action, subject),
+    };
+    let set = wanted.targets.iter().map(|(service, target)| {
+        let target = match target {
+            RouteTarget::Ocp => "to the stable cluster".to_owned(),
+            RouteTarget::Sandbox => "to the sandbox's own deployment".into(),
+            RouteTarget::Url(url) => format!("to {url}"),
+        };
+        let reason = wanted.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let subject = AuditSubject::route(&sandbox.name, service);
+        deed(AuditAction::RouteSet, subject).detail(format!("{target}{reason}"))
+    });
+    let taken = taken.iter().map(|TakenRoute { service, was, expired }| {
+        let claim = if *expired { ", after its claim had expired" } else { "" };
+        let detail = format!("by sandbox {}; it led to {}{claim}", sandbox.name, was.url);
+        deed(AuditAction::RouteTakeover, AuditSubject::route(&was.owner, service)).detail(detail)
+    });
+    set.chain(taken).collect()
 }
 
 /// Where the sandbox's own deployment of a service answers.
@@ -100,37 +189,4 @@ pub(crate) async fn own_url(
     let sentence =
         format!("sandbox {sandbox} has no running deployment of service {service}; deploy its repo there first");
     Err(ApiError::new(ErrorCode::Conflict, sentence).field("target"))
-}
-
-/// The agent whose gateway it is; none when no agent ever had one.
-pub(crate) async fn gateway(state: &AppState) -> Result<Option<AgentName>, ApiError> {
-    if let Some(agent) = &state.config().gateway_agent {
-        return Ok(Some(agent.clone()));
-    }
-    let agents = state.hub().agents().await?;
-    let with_gateway = agents
-        .into_iter()
-        .filter(|agent| agent.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some()));
-    let mut names: Vec<_> = with_gateway.map(|agent| agent.name).collect();
-    match names.len() {
-        0 | 1 => Ok(names.pop()),
-        _ => {
-            let names: Vec<_> = names.iter().map(AgentName::as_str).collect();
-            let sentence = format!(
-                "several agents have a gateway ({}): say which with `gateway_agent` in the server's configuration",
-                names.join(", ")
-            );
-            Err(ApiError::new(ErrorCode::Conflict, sentence))
-        }
-    }
-}
-
-async fn ask(state: &AppState, sandbox: &Sandbox, body: RequestBody) -> Result<Json<RouteTable>, ApiError> {
-    let agent = gateway_of(state, sandbox).await?.ok_or_else(|| {
-        ApiError::new(ErrorCode::NotFound, "no agent has a gateway: add [gateway] to the configuration of one")
-    })?;
-    match state.hub().request(&agent, body).await? {
-        ReplyBody::Routes { table } => Ok(Json(table)),
-        _ => Err(RequestError::Unexpected { agent }.into()),
-    }
 }

@@ -9,12 +9,12 @@ use axum::{
 use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
-    DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
-    api::{CreateSandbox, ExtendSandbox, SandboxDetail},
+    AuditSubject, DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
+    api::{CreateSandbox, ExtendSandbox, SandboxDetail, audit::AuditAction},
 };
 use serde::Deserialize;
 
-use super::{Json, Path, environments, templates};
+use super::{Json, Path, environments, routing, templates};
 use crate::{ApiError, AppState, auth::SignedIn, sandboxes, store::SandboxRecord};
 
 /// A sandbox expires soon when it does within this.
@@ -53,6 +53,7 @@ pub(super) async fn create(
     };
     let inserted = state.store().insert_sandbox(&sandbox, &plan.shape).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
+    state.audit(vec![signed_in.deed(AuditAction::SandboxCreate, AuditSubject::sandbox(&sandbox.name))]).await;
     Ok((StatusCode::CREATED, Json(sandbox)))
 }
 
@@ -125,7 +126,8 @@ pub(super) async fn detail(state: &AppState, record: SandboxRecord, now: Timesta
     let mut deployments = state.store().deployments_of(&sandbox, &DeploymentState::ALL).await?;
     deployments.retain(|deployment| seen.insert(deployment.key.repo.clone()));
     let expires_soon = after(now, SOON).is_ok_and(|soon| sandbox.expires_at <= soon);
-    Ok(SandboxDetail { sandbox, expires_soon, shape, problem, deployments })
+    let routing = routing::of(state, &sandbox).await?;
+    Ok(SandboxDetail { sandbox, expires_soon, shape, problem, deployments, routing })
 }
 
 /// The sandbox, or that there is none.
@@ -191,6 +193,7 @@ pub(super) async fn delete(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     tracing::info!(sandbox = %name, user = %signed_in.session.user(), "sandbox is being deleted");
+    state.audit(vec![signed_in.deed(AuditAction::SandboxDelete, AuditSubject::sandbox(&name))]).await;
     // A task of its own: a client that hangs up stops nothing.
     let (torn_down, at) = (state.clone(), name.clone());
     let step = tokio::spawn(async move {

@@ -8,8 +8,8 @@ use axum::{
 };
 use http::{Extensions, StatusCode, header};
 use sdp_core::{
-    AgentName, Credentials, ErrorCode,
-    api::{LoginRequest, LoginResponse, Me},
+    AgentName, AuditSubject, Credentials, ErrorCode,
+    api::{LoginRequest, LoginResponse, Me, audit::AuditAction},
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
 };
 use secrecy::ExposeSecret;
@@ -20,6 +20,7 @@ use crate::{
     app::client_address,
     auth::{COOKIE, SignedIn},
     hub::RequestError,
+    store::Deed,
 };
 
 pub(super) async fn login(
@@ -47,12 +48,16 @@ pub(super) async fn login(
     let cookie = cookie(&state, &token, age);
     let user = session.user().clone();
     tracing::info!(%user, %address, "signed in");
+    let deed = Deed::of_the_platform(AuditAction::SignIn, AuditSubject::user(&user));
+    state.audit(vec![Deed { user: Some(user.clone()), address: Some(address), ..deed }]).await;
     let answer = LoginResponse { user, token, expires_at: session.expires_at };
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(answer)))
 }
 
 pub(super) async fn logout(State(state): State<AppState>, signed_in: SignedIn) -> impl IntoResponse {
     state.sessions().end(signed_in.token.expose_secret());
+    let subject = AuditSubject::user(signed_in.session.user());
+    state.audit(vec![signed_in.deed(AuditAction::SignOut, subject)]).await;
     (StatusCode::NO_CONTENT, AppendHeaders([(header::SET_COOKIE, cookie(&state, "", 0))]))
 }
 

@@ -8,7 +8,7 @@ use sdp_core::ErrorCode;
 use url::Url;
 
 use super::{COOKIE, Session};
-use crate::{ApiError, AppState};
+use crate::{ApiError, AppState, app::client_address};
 
 /// Extracts the session of a bearer token or of the cookie; refuses with 401 otherwise.
 ///
@@ -20,6 +20,8 @@ pub struct SignedIn {
     pub session: Session,
     /// Its token, as presented.
     pub(crate) token: secrecy::SecretString,
+    /// Where the request comes from.
+    pub(crate) address: std::net::IpAddr,
 }
 
 impl FromRequestParts<AppState> for SignedIn {
@@ -44,7 +46,8 @@ impl FromRequestParts<AppState> for SignedIn {
         let session = state.sessions().find(token, Instant::now()).ok_or_else(|| {
             ApiError::new(ErrorCode::NotSignedIn, "the session is unknown or has expired; sign in again")
         })?;
-        Ok(Self { session, token: token.into() })
+        let address = client_address(&parts.extensions);
+        Ok(Self { session, token: token.into(), address })
     }
 }
 

@@ -8,14 +8,14 @@ use std::{
 use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName, Environment,
-    ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox,
+    ErrorCode, HostPort, InstanceKey, PortRange, Problem, RepoName, Sandbox,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
 };
 
 use super::{Hub, RequestError};
-use crate::error::ApiError;
+use crate::{error::ApiError, store::PortChoice};
 
 /// Where a deployment goes.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    fn key(&self, repo: RepoName) -> InstanceKey {
+    pub(crate) fn key(&self, repo: RepoName) -> InstanceKey {
         InstanceKey { sandbox: self.sandbox.as_ref().map(|sandbox| sandbox.name.clone()), repo }
     }
 
@@ -103,23 +103,34 @@ impl Hub {
             finished_at: None,
             stages: Vec::new(),
         };
-        let request = DeployRequest { deployment: id, key, branch: body.branch, host_port: body.host_port, env };
+        let request = DeployRequest {
+            deployment: id,
+            key,
+            branch: body.branch,
+            host_port: body.host_port,
+            picked_port: None,
+            env,
+        };
+        let range = destination.environment.and_then(|environment| environment.ports);
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
-        let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, credentials).await });
+        let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, range, credentials).await });
         sent.await.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Internal, "the deployment could not be sent")))
     }
 
     async fn send(
         &self,
         deployment: Deployment,
-        request: DeployRequest,
+        mut request: DeployRequest,
+        range: Option<PortRange>,
         credentials: Credentials,
     ) -> Result<Deployment, ApiError> {
         let (id, agent) = (deployment.id, deployment.agent.clone());
         self.dispatching().insert(id);
         let on_its_way = OnItsWay(self, id);
-        self.shared.store.insert_deployment(&deployment).await?;
+        let choice = self.port_choice(&agent, &request, range).await?;
+        let reserved = self.shared.store.insert_deployment_with_port(&deployment, choice).await?;
+        request.picked_port = reserved.filter(|_| request.host_port.is_none());
         self.publish(vec![deployment.clone()]);
         let body = RequestBody::Deploy { request: Box::new(request), credentials: Some(CredentialsFrame(credentials)) };
         let answer = self.request(&agent, body).await;
@@ -135,6 +146,28 @@ impl Hub {
             }
             Err(error) => self.refuse(id, error).await,
         }
+    }
+
+    /// How a deployment on `agent` comes by its port: from the environment's range, or else the agent's.
+    async fn port_choice(
+        &self,
+        agent: &AgentName,
+        request: &DeployRequest,
+        range: Option<PortRange>,
+    ) -> Result<PortChoice, ApiError> {
+        if let Some(port) = request.host_port {
+            return Ok(PortChoice::Chosen(port));
+        }
+        let agents = self.agents().await?;
+        let inventory = agents.into_iter().find(|known| known.name == *agent).and_then(|known| known.inventory);
+        let Some(inventory) = inventory else { return Ok(PortChoice::Agents) };
+        let repo = inventory.repos.iter().find(|repo| repo.name == request.key.repo);
+        // As the agent does it: the previous instance serves until the routes are pointed at the new port.
+        let anew = request.key.sandbox.is_some() && repo.is_some_and(|repo| repo.service.is_some());
+        Ok(match range.or(inventory.port_range) {
+            Some(range) => PortChoice::Picked { range, anew },
+            None => PortChoice::Agents,
+        })
     }
 
     async fn refuse(&self, id: DeploymentId, error: RequestError) -> Result<Deployment, ApiError> {

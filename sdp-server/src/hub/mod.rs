@@ -26,7 +26,7 @@ use sdp_core::{
     Agent, AgentName, Deployment, DeploymentId, Inventory, Transport,
     protocol::{ReplyBody, RequestBody, ServerFrame},
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
@@ -56,6 +56,7 @@ struct Shared {
     polled: Mutex<polled::Sessions>,
     epochs: AtomicU64,
     changes: broadcast::Sender<Deployment>,
+    connections: watch::Sender<()>,
     /// Deployments on their way to an agent, which no hello can know yet.
     dispatching: Mutex<HashSet<DeploymentId>>,
     stop: CancellationToken,
@@ -89,6 +90,7 @@ impl Hub {
             polled: Mutex::default(),
             epochs: AtomicU64::new(1),
             changes: broadcast::Sender::new(CHANGES),
+            connections: watch::Sender::new(()),
             dispatching: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -99,6 +101,11 @@ impl Hub {
     /// Every change of a deployment from now on.
     pub fn changes(&self) -> broadcast::Receiver<Deployment> {
         self.shared.changes.subscribe()
+    }
+
+    /// Changes whenever an agent connects, or tells anew what it is.
+    pub fn connections(&self) -> watch::Receiver<()> {
+        self.shared.connections.subscribe()
     }
 
     /// How many agents are connected now.
@@ -202,6 +209,7 @@ impl Hub {
             tracing::warn!(%agent, "a newer connection of this agent replaces the older one");
             older.end();
         }
+        self.shared.connections.send_replace(());
         link
     }
 
@@ -217,6 +225,7 @@ impl Hub {
     fn set_inventory(&self, agent: &AgentName, epoch: u64, inventory: Inventory) {
         if let Some(link) = self.links().get_mut(agent).filter(|link| link.epoch == epoch) {
             link.inventory = inventory;
+            self.shared.connections.send_replace(());
         }
     }
 }

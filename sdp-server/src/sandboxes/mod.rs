@@ -10,7 +10,7 @@ mod sleep;
 mod teardown;
 mod turns;
 
-use sdp_core::{AgentName, Environment, Sandbox, SandboxName, SandboxState, problem::chain};
+use sdp_core::{Environment, Sandbox, SandboxName, SandboxState, problem::chain};
 
 pub(crate) use self::{
     deploy::deploy_all,
@@ -19,7 +19,6 @@ pub(crate) use self::{
 };
 use crate::{
     ApiError, AppState,
-    api::gateway,
     hub::Destination,
     store::{SandboxRecord, StoreError},
 };
@@ -34,14 +33,6 @@ pub(crate) async fn environment(state: &AppState, sandbox: &Sandbox) -> Result<E
 pub(crate) async fn destination(state: &AppState, sandbox: Sandbox) -> Result<Destination, StoreError> {
     let environment = environment(state, &sandbox).await?;
     Ok(Destination { sandbox: Some(sandbox), environment: Some(environment) })
-}
-
-/// The agent whose gateway a sandbox's routes are of; none when no agent ever had one.
-pub(crate) async fn gateway_of(state: &AppState, sandbox: &Sandbox) -> Result<Option<AgentName>, ApiError> {
-    match environment(state, sandbox).await?.gateway {
-        Some(agent) => Ok(Some(agent)),
-        None => gateway(state).await,
-    }
 }
 
 /// Whether a sandbox may not be as the database says it is to be.

@@ -30,8 +30,11 @@ pub(super) async fn set_due(state: &AppState, name: &SandboxName) -> Result<(), 
             _ => targets.insert(service, target),
         };
     }
-    let set =
-        if targets.is_empty() { Ok(()) } else { api::set_routes(state, name.clone(), targets, false).await.map(drop) };
+    let set = if targets.is_empty() {
+        Ok(())
+    } else {
+        api::set_routes(state, None, name, api::Wanted::targets(targets)).await.map(drop)
+    };
     if !set.as_ref().is_err_and(|error| error.0.retryable) {
         store.set_routes_due(name, false).await?;
     }

@@ -9,8 +9,7 @@ use sdp_core::{
     protocol::{ReplyBody, RequestBody},
 };
 
-use super::gateway_of;
-use crate::{ApiError, AppState, hub::RequestError, store::SandboxRecord};
+use crate::{ApiError, AppState, hub::RequestError, routing::shared_of, store::SandboxRecord};
 
 /// How many instances an agent is asked to remove at once.
 const AT_ONCE: usize = 4;
@@ -37,6 +36,7 @@ pub(super) async fn run(state: &AppState, record: &SandboxRecord) -> Result<(), 
     match left.split_first() {
         None => {
             state.store().end_delete(&sandbox.name).await?;
+            state.routing().wake();
             tracing::info!(sandbox = %sandbox.name, "sandbox deleted");
             Ok(())
         }
@@ -52,23 +52,23 @@ pub(super) async fn run(state: &AppState, record: &SandboxRecord) -> Result<(), 
 
 /// Gives the gateway's services that the sandbox holds back to their defaults.
 pub(super) async fn clear_routes(state: &AppState, sandbox: &Sandbox) -> Result<(), ApiError> {
-    let Some(gateway) = gateway_of(state, sandbox).await? else { return Ok(()) };
+    let Some(gateway) = shared_of(state, Some(sandbox)).await? else { return Ok(()) };
     if !state.hub().agents().await?.iter().any(|agent| agent.name == gateway) {
         return Ok(());
     }
-    let name = &sandbox.name;
-    let table = match state.hub().request(&gateway, RequestBody::Routes).await {
-        Ok(ReplyBody::Routes { table }) => table,
+    let (name, routing) = (&sandbox.name, state.routing());
+    let _turn = routing.turn().await;
+    let table = match routing.table(state.hub(), &gateway, None).await {
+        Ok(table) => table,
         // A gateway that was never deployed has no routes.
         Err(error) if Problem::from(&error).code == ErrorCode::NotFound => return Ok(()),
-        Ok(_) => return Err(RequestError::Unexpected { agent: gateway }.into()),
         Err(error) => return Err(error.into()),
     };
     let has_routes = table.routes.iter().any(|route| route.owner.as_ref() == Some(name));
     if has_routes || table.requests.contains_key(name) {
         let clear = [name.clone()].into();
         let changes = RouteChanges { clear, by: Some(name.clone()), ..RouteChanges::default() };
-        state.hub().request(&gateway, RequestBody::ApplyRoutes { changes }).await?;
+        routing.apply(state.hub(), &gateway, None, changes).await?;
     }
     Ok(())
 }

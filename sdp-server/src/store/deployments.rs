@@ -10,7 +10,7 @@ use sdp_core::{
 use super::{
     Store, StoreError,
     error::is_taken,
-    fold, sandboxes,
+    fold, ports, sandboxes,
     values::{json, micros, name, optional_json, optional_text, optional_time, text, time, to_json, to_name},
 };
 
@@ -178,12 +178,13 @@ impl Store {
     }
 }
 
-fn insert(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
+pub(super) fn insert(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
     sandboxes::deployed(connection, d)?;
     let inserted = connection
         .prepare_cached(
             "INSERT INTO deployments (id, sandbox, repo, branch, commit_id, agent, state, failure, host_port, url, env,
-            user, created_at, finished_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            user, created_at, finished_at, chosen_port)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?9)",
         )?
         .execute(params![
             d.id.to_string(),
@@ -224,6 +225,7 @@ fn update(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
             d.url,
             d.finished_at.map(micros),
         ])?;
+    ports::follow(connection, d)?;
     save_stages(connection, d)
 }
 

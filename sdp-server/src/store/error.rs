@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use sdp_core::{DeploymentId, DeploymentState, EnvironmentName, ErrorCode, Problem, SandboxName, problem};
+use sdp_core::{
+    AgentName, DeploymentId, DeploymentState, EnvironmentName, ErrorCode, HostPort, PortRange, Problem, SandboxName,
+    problem,
+};
+
+use super::ports::PortHolder;
 
 /// Why the database did not do what was asked. Nothing was changed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,6 +24,26 @@ pub enum StoreError {
     /// There is no such deployment.
     #[error("there is no deployment {0}")]
     NoDeployment(DeploymentId),
+    /// The host port is somebody else's.
+    #[error("port {port} of agent {agent} is held by {holder}; choose another, or leave it out to have one picked")]
+    PortTaken {
+        /// The agent.
+        agent: AgentName,
+        /// The port.
+        port: HostPort,
+        /// Who holds it.
+        holder: PortHolder,
+    },
+    /// Every port of the range is held.
+    #[error(
+        "every port of {range} is held on agent {agent}; delete a sandbox that is not needed, or widen `deployer.port_range`"
+    )]
+    NoFreePort {
+        /// The agent.
+        agent: AgentName,
+        /// The range.
+        range: PortRange,
+    },
     /// A change of state that [`DeploymentState::can_become`] forbids.
     #[error("deployment {id} is {from} and cannot become {to}")]
     Illegal {
@@ -88,6 +113,7 @@ impl StoreError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Exists { .. } | Self::Illegal { .. } | Self::Deleting(_) | Self::InUse { .. } => ErrorCode::Conflict,
+            Self::PortTaken { .. } | Self::NoFreePort { .. } => ErrorCode::PortTaken,
             Self::NoDeployment(_) => ErrorCode::NotFound,
             _ => ErrorCode::Internal,
         }
@@ -96,10 +122,12 @@ impl StoreError {
 
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
-        let problem = Self::new(error.code(), problem::chain(error));
+        let told = Self::new(error.code(), problem::chain(error));
         match error {
-            StoreError::InUse { sandbox, .. } => problem.holder(sandbox.as_str()),
-            _ => problem,
+            StoreError::InUse { sandbox, .. } => told.holder(sandbox.as_str()),
+            StoreError::PortTaken { holder, .. } => told.field("host_port").holder(holder.key.to_string()),
+            StoreError::NoFreePort { .. } => told.field("host_port"),
+            _ => told,
         }
     }
 }

@@ -7,11 +7,18 @@
 //! - Migrations go forward only. A database of a newer version is refused.
 
 mod agents;
+mod audit;
 mod deployments;
 mod environments;
 mod error;
 mod fold;
+#[cfg(test)]
+mod migration_tests;
+mod ports;
+#[cfg(test)]
+mod ports_tests;
 mod readers;
+mod routing;
 #[cfg(test)]
 mod sandbox_tests;
 mod sandboxes;
@@ -26,11 +33,21 @@ use std::{path::Path, sync::Arc, time::Duration};
 use rusqlite::{Connection, ErrorCode as SqliteCode};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
-pub use self::{error::StoreError, sandboxes::SandboxRecord};
+pub use self::{
+    audit::Deed,
+    error::StoreError,
+    ports::{PortChoice, PortHolder},
+    sandboxes::SandboxRecord,
+};
 use self::{readers::Readers, writer::Writer};
 
-const MIGRATIONS: &[M<'static>] =
-    &[M::up(include_str!("migrations/0001_initial.sql")), M::up(include_str!("migrations/0002_lifecycle.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("migrations/0001_initial.sql")),
+    M::up(include_str!("migrations/0002_lifecycle.sql")),
+    M::up(include_str!("migrations/0003_ports.sql")),
+    M::up(include_str!("migrations/0004_audit.sql")),
+    M::up(include_str!("migrations/0005_routing.sql")),
+];
 
 /// The database. Clones share everything.
 #[derive(Debug, Clone)]
@@ -59,6 +76,7 @@ impl Store {
             }
             source => StoreError::Migrate { path: path.into(), source: Arc::new(source) },
         })?;
+        routing::give_missing_keys(&connection)?;
         let readers = Readers::open(path)?;
         Ok(Self { writer: Writer::start(connection), readers })
     }

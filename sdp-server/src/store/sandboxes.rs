@@ -13,6 +13,7 @@ use sdp_core::{
 use super::{
     Store, StoreError,
     error::is_taken,
+    routing::give_key,
     values::{json, micros, text, time, to_json},
 };
 
@@ -331,7 +332,7 @@ fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(
             to_json(&shape.routes),
         ]);
     match inserted {
-        Ok(_) => Ok(()),
+        Ok(_) => give_key(connection, &sandbox.name),
         Err(error) if is_taken(&error) => Err(StoreError::Exists { what: "sandbox", name: sandbox.name.to_string() }),
         Err(error) => Err(error.into()),
     }

@@ -11,25 +11,25 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn store() -> (TempDir, Store) {
+pub(super) fn store() -> (TempDir, Store) {
     let dir = TempDir::new().unwrap();
     let store = Store::open(&dir.path().join("sdp.db")).unwrap();
     (dir, store)
 }
 
-fn at(second: u64) -> Timestamp {
+pub(super) fn at(second: u64) -> Timestamp {
     Timestamp::from_second(i64::try_from(second).unwrap()).unwrap()
 }
 
-fn agent(name: &str) -> AgentName {
+pub(super) fn agent(name: &str) -> AgentName {
     AgentName::new(name).unwrap()
 }
 
-fn pay() -> SandboxName {
+pub(super) fn pay() -> SandboxName {
     SandboxName::new("pay").unwrap()
 }
 
-fn queued(key: InstanceKey) -> Deployment {
+pub(super) fn queued(key: InstanceKey) -> Deployment {
     Deployment {
         id: DeploymentId::new(),
         key,
@@ -48,16 +48,16 @@ fn queued(key: InstanceKey) -> Deployment {
     }
 }
 
-fn eredar() -> InstanceKey {
+pub(super) fn eredar() -> InstanceKey {
     InstanceKey::in_sandbox(pay(), RepoName::new("eredar").unwrap())
 }
 
-fn event(seq: u64, kind: EventKind) -> Event {
+pub(super) fn event(seq: u64, kind: EventKind) -> Event {
     Event { seq, at: at(2_000 + seq), kind }
 }
 
 /// Everything a pipeline tells on its way to `running`.
-fn to_running() -> Vec<Event> {
+pub(super) fn to_running() -> Vec<Event> {
     let mut kinds = vec![EventKind::state(S::Queued)];
     for stage in Stage::ALL {
         kinds.push(EventKind::state(stage.into()));
@@ -205,6 +205,7 @@ async fn agents_are_enrolled_seen_and_revoked() {
         advertise: "127.0.0.1".into(),
         deployer: "docker".into(),
         repos: Vec::new(),
+        port_range: None,
         gateway: None,
     };
     store.agent_seen(&name, at(5), Some(&inventory)).await.unwrap();

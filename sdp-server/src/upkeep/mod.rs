@@ -2,6 +2,7 @@
 //! sleep, what should run is compared with what runs.
 
 mod leftovers;
+mod ports;
 mod reconcile;
 mod retention;
 mod sandboxes;
@@ -48,6 +49,13 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
             tracing::error!(error = chain(&error), "sandboxes could not be looked after");
         }
     }));
+    let held = state.clone();
+    tasks.spawn(every(state.clone(), NOW, state.config().agents.reconcile, async move || {
+        if let Err(error) = ports::run(&held).await {
+            tracing::error!(error = chain(&error), "who holds which port could not be put in order");
+        }
+    }));
+    tasks.spawn(crate::routing::run(state.clone()));
     tasks.close();
     tasks
 }

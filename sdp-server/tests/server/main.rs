@@ -3,15 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agents;
+mod audit;
+mod claims;
 mod daemon;
 mod deployments;
 mod environments;
+mod gateway;
 mod http;
 mod leftovers;
 mod lifecycle;
 mod model;
+mod own_gateway;
 mod plain_http;
+mod ports;
 mod recovery;
+mod requests;
 mod routes;
 mod sleep;
 mod streams;

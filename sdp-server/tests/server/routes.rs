@@ -17,7 +17,7 @@ pub(crate) fn route(owner: &str) -> Value {
 }
 
 pub(crate) fn changes(body: &RequestBody) -> Value {
-    let RequestBody::ApplyRoutes { changes } = body else { panic!("not a change of routes: {body:?}") };
+    let RequestBody::ApplyRoutes { changes, .. } = body else { panic!("not a change of routes: {body:?}") };
     serde_json::to_value(changes).unwrap()
 }
 
@@ -27,6 +27,7 @@ async fn a_route_is_set_to_the_sandbox_to_a_url_and_back() {
     let (mut agent, api, _) = plane.ready(with_gateway()).await;
     assert_eq!(api.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
     let path = "/api/sandboxes/pay/routes/eredar";
+    let end = api.get("/api/sandboxes/pay").await.1["expires_at"].clone();
 
     let (status, problem) = api.put(path, json!({ "target": "sandbox" })).await;
     assert_eq!((status, problem["field"].as_str()), (409, Some("target")));
@@ -34,10 +35,13 @@ async fn a_route_is_set_to_the_sandbox_to_a_url_and_back() {
 
     agent.runs(&api, "/api/sandboxes/pay/deployments").await;
     for (target, service) in [
-        (json!("sandbox"), json!({ "url": "http://vm.example:7001", "kind": "sandbox", "owner": "pay" })),
+        (
+            json!("sandbox"),
+            json!({ "url": "http://vm.example:7001", "kind": "sandbox", "owner": "pay", "expires_at": end }),
+        ),
         (
             json!({ "url": "http://a.example:1" }),
-            json!({ "url": "http://a.example:1", "kind": "custom", "owner": "pay" }),
+            json!({ "url": "http://a.example:1", "kind": "custom", "owner": "pay", "expires_at": end }),
         ),
         (json!("ocp"), Value::Null),
     ] {
@@ -111,5 +115,18 @@ async fn without_a_gateway_or_with_two_the_cure_is_named() {
     let (status, problem) = api.get("/api/sandboxes/pay/routes").await;
     assert_eq!(status, 409);
     assert!(problem["detail"].as_str().unwrap().contains("gateway_agent"), "{problem}");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn deleting_a_sandbox_needs_its_owner_and_frees_its_name() {
+    let plane = Plane::new().await;
+    let (mut agent, ada, _) = plane.ready(with_gateway()).await;
+    let bob = Api::sign_in(plane.address(), &mut agent, "bob").await;
+    assert_eq!(ada.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    assert_eq!(ada.post("/api/sandboxes", json!({ "name": "pay" })).await.1["field"], "name", "it is taken");
+    let (status, problem) = bob.delete("/api/sandboxes/pay").await;
+    assert_eq!(status, 403);
+    assert!(problem["detail"].as_str().unwrap().contains("ada"), "{problem}");
     plane.server.shutdown().await;
 }

@@ -70,7 +70,12 @@ impl Plane {
 
     /// Stops the server and starts another one on what it left.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { server, dir, config } = self;
+        self.restarted_with(|_| {}).await
+    }
+
+    pub(crate) async fn restarted_with(self, configure: impl FnOnce(&mut ServerConfig)) -> Self {
+        let Self { server, dir, mut config } = self;
+        configure(&mut config);
         server.shutdown().await;
         Self { server: Server::bind(config.clone()).await.unwrap(), dir, config }
     }
@@ -104,12 +109,14 @@ pub(crate) fn inventory(repos: &[&str]) -> Inventory {
         advertise: "127.0.0.1".into(),
         deployer: "process".into(),
         repos: repos.iter().map(|name| repo(name)).collect(),
+        port_range: None,
         gateway: None,
     }
 }
 
 pub(crate) fn with_gateway() -> Inventory {
-    let gateway = GatewayInfo { repo: "erangel-ocean".parse().unwrap(), branch: None };
+    let gateway =
+        GatewayInfo { repo: "erangel-ocean".parse().unwrap(), branch: None, per_request: false, own_gateways: false };
     Inventory { gateway: Some(gateway), ..inventory(&["eredar", "erangel-ocean"]) }
 }
 

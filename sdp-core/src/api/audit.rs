@@ -1,0 +1,139 @@
+//! `GET /api/audit`: who did what, when and from where.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ids::DeploymentId,
+    names::{AuditSubject, UserName},
+};
+
+/// Defines the actions once: variant and name.
+macro_rules! actions {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// What was done. Names are stable; new ones may be added.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum AuditAction {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl AuditAction {
+            /// Every action.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name on the wire and in the database.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+actions! {
+    /// Somebody signed in.
+    SignIn = "sign-in";
+    /// Somebody signed out.
+    SignOut = "sign-out";
+    /// A deployment was begun.
+    Deploy = "deploy";
+    /// A deployment was cancelled.
+    Cancel = "cancel";
+    /// What a deployment runs was stopped.
+    Stop = "stop";
+    /// What a deployment runs was started again.
+    Restart = "restart";
+    /// A deployment was begun once more.
+    Retry = "retry";
+    /// A sandbox was made.
+    SandboxCreate = "sandbox-create";
+    /// A sandbox was deleted.
+    SandboxDelete = "sandbox-delete";
+    /// A route was set, or given back to the stable cluster.
+    RouteSet = "route-set";
+    /// A route was taken from the sandbox that held it.
+    RouteTakeover = "route-takeover";
+    /// The platform gave a route back to the stable cluster: its claim had ended, or what it led to.
+    RouteReleased = "route-released";
+}
+
+impl std::fmt::Display for AuditAction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that is not an action.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an action of the audit")]
+pub struct UnknownAction(pub String);
+
+impl std::str::FromStr for AuditAction {
+    type Err = UnknownAction;
+    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+        Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or_else(|| UnknownAction(text.into()))
+    }
+}
+
+/// One thing that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Its place: later entries have larger ones.
+    pub id: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who; none when the platform did it of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
+    /// From which address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// What.
+    pub action: AuditAction,
+    /// To what: `sandboxes/pay`, `sandboxes/pay/routes/eredar`, `sandboxes/pay/repos/eredar`, `repos/eredar`,
+    /// `users/ada`.
+    pub subject: AuditSubject,
+    /// The deployment that it was done to, or that it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentId>,
+    /// More of it, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// `GET /api/audit?…`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditFilter {
+    /// Only what this user did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
+    /// Only this action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<AuditAction>,
+    /// Only what was done to this and to what is in it: `sandboxes/pay` has its routes and repos. Or a deployment's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<AuditSubject>,
+    /// Only what came before this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// At most this many: 1 to 500, default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_read_back_from_their_names() {
+        for action in AuditAction::ALL {
+            assert_eq!(action.as_str().parse(), Ok(*action));
+            assert_eq!(serde_json::to_string(action).unwrap(), format!("\"{action}\""));
+        }
+        assert!("think".parse::<AuditAction>().is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! Who did what, when and from where.
+
+use axum::extract::State;
+use sdp_core::{
+    ErrorCode,
+    api::{
+        Page,
+        audit::{AuditAction, AuditEntry, AuditFilter},
+    },
+    model::names::AuditSubject,
+    problem::chain,
+};
+
+use super::{Json, Query};
+use crate::{ApiError, AppState, auth::SignedIn, store::Deed};
+
+const MAX_LIMIT: u32 = 500;
+
+pub(super) async fn list(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Query(filter): Query<AuditFilter>,
+) -> Result<Json<Page<AuditEntry>>, ApiError> {
+    if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
+        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
+    }
+    Ok(Json(state.store().audit(&filter).await?))
+}
+
+impl SignedIn {
+    /// Something that this person does now.
+    pub(crate) fn deed(&self, action: AuditAction, subject: AuditSubject) -> Deed {
+        let deed = Deed::of_the_platform(action, subject);
+        Deed { user: Some(self.session.user().clone()), address: Some(self.address), ..deed }
+    }
+}
+
+impl AppState {
+    /// Writes down what was done. It is done: that it could not be written down is the operator's trouble,
+    /// not that of who did it.
+    pub(crate) async fn audit(&self, deeds: Vec<Deed>) {
+        if deeds.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store().append_audit(deeds.clone()).await {
+            for Deed { user, address, action, subject, .. } in deeds {
+                let (user, address) = (user.map(String::from), address.map(|address| address.to_string()));
+                tracing::error!(error = chain(&error), user, address, %action, %subject, "not written into the audit");
+            }
+        }
+    }
+}

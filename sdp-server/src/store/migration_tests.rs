@@ -1,0 +1,64 @@
+//! Every migration on a database with data of the version before it.
+
+use rusqlite::Connection;
+
+use super::{Store, migrations, tests::agent};
+
+/// What a server of the first version leaves.
+const FIRST: &str = "
+    INSERT INTO sandboxes VALUES ('pay', 'default', 'ada', 1000, 9000000000000000);
+    INSERT INTO agents VALUES ('micro-92', zeroblob(32), NULL, NULL);
+    INSERT INTO deployments (id, sandbox, repo, branch, agent, state, host_port, url, env, user, created_at) VALUES
+        ('0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e51', 'pay', 'eredar', 'main', 'micro-92', 'superseded', 9000, 'u', '{}', 'ada', 2000),
+        ('0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e52', 'pay', 'eredar', 'main', 'micro-92', 'running', 9001, 'u', '{}', 'ada', 3000),
+        ('0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e53', 'gone', 'eredar', 'main', 'micro-92', 'stopped', 9002, 'u', '{}', 'ada', 3000),
+        ('0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e54', NULL, 'illidan', 'main', 'micro-92', 'queued', 9003, NULL, '{}', 'bob', 4000),
+        ('0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e55', NULL, 'thrall', 'main', 'micro-92', 'stopped', 9004, 'u', '{}', 'bob', 4000);
+";
+
+/// A database of the first version, with data, brought up to date.
+fn upgraded() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sdp.db");
+    let mut connection = Connection::open(&path).unwrap();
+    migrations().to_version(&mut connection, 1).unwrap();
+    connection.execute_batch(FIRST).unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    (dir, store)
+}
+
+#[tokio::test]
+async fn sandboxes_of_before_have_keys_after_the_upgrade_and_keep_them() {
+    let (dir, store) = upgraded();
+    let pay = "pay".parse().unwrap();
+    let key = store.sandbox_key(&pay).await.unwrap().unwrap();
+    assert_eq!(key.sandbox(), pay);
+    drop(store);
+    let store = Store::open(&dir.path().join("sdp.db")).unwrap();
+    assert_eq!(store.sandbox_keys().await.unwrap(), [(pay, key)].into());
+}
+
+#[tokio::test]
+async fn ports_in_use_are_held_after_the_upgrade() {
+    let (_dir, store) = upgraded();
+    let micro = agent("micro-92");
+    let mut held = Vec::new();
+    for port in 9000..9005 {
+        let holder = store.port_holder(&micro, port.try_into().unwrap()).await.unwrap();
+        held.extend(holder.map(|holder| format!("{port} {holder}")));
+    }
+    assert_eq!(
+        held,
+        [
+            "9001 repo eredar in sandbox pay of ada (deployment 0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e52)",
+            "9003 the quick deploy of repo illidan of bob (deployment 0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e54)",
+            "9004 the quick deploy of repo thrall of bob (deployment 0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e55)",
+        ]
+    );
+    let id = |text: &str| text.parse().unwrap();
+    let asked_for = store.chosen_port(id("0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e54")).await.unwrap();
+    assert_eq!(asked_for.map(|port| port.get()), Some(9003));
+    assert_eq!(store.chosen_port(id("0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e52")).await.unwrap(), None, "nobody knows");
+    assert_eq!(store.reconcile_ports().await.unwrap(), 0);
+}

@@ -33,7 +33,7 @@ struct Stage {
 
 impl Stage {
     async fn sandbox(&self, name: &str, branch: &str) -> SandboxRouting {
-        let create = CreateSandbox { name: name.parse().unwrap(), environment: None, expires_in: None };
+        let create = CreateSandbox::new(name.parse().unwrap());
         self.api.post::<_, Value>("/api/sandboxes", &create).await.unwrap();
         story::deploy(&self.api, Some(name), SERVICE, branch, &mut Vec::new()).await.unwrap();
         self.routing(name).await
@@ -73,7 +73,7 @@ async fn ask(url: &str) -> Result<String, String> {
 }
 
 async fn many_sandboxes(runner: Runner) {
-    let options = Options { port: 0, runner, per_request: true, more_repos: |_, _| String::new() };
+    let options = Options { per_request: true, ..Options::new(runner) };
     let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     let about =
         "package main\n\nconst (\n\tservice = \"eredar\"\n\tbranch  = \"feature/other\"\n\tmessage = \"Others\"\n)\n";

@@ -60,6 +60,8 @@ const AFTER_HELP: &str = r#"A first configuration:
   kind = "docker"                       # or "process", without Docker
   publish = "10.0.0.92"                 # the address that host ports are published on
   port_range = "20000-29999"
+  builds = 2                            # as many at once; default: one for each core
+  min_free_mib = 1024                   # deployments are refused while a disk has less
 
   [[repo]]
   name = "eredar"

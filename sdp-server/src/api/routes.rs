@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     Json, Path,
-    sandboxes::{SandboxPath, find},
+    sandboxes::{SandboxPath, find, find_live},
 };
 use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError, sandboxes::gateway_of};
 
@@ -59,7 +59,7 @@ pub(crate) async fn set(
     targets: BTreeMap<ServiceName, RouteTarget>,
     takeover: bool,
 ) -> Result<Json<RouteTable>, ApiError> {
-    let found = find(state, &sandbox).await?;
+    let found = find_live(state, &sandbox).await?;
     let wanted = targets.clone();
     let mut services = BTreeMap::new();
     for (service, target) in targets {

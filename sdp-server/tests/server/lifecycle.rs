@@ -77,6 +77,7 @@ async fn an_agent_that_is_away_keeps_only_its_own_part_of_a_deleted_sandbox_unti
         ("POST", "/api/sandboxes/pay/wake", json!({})),
         ("POST", "/api/sandboxes", json!({ "name": "pay" })),
         ("PATCH", "/api/sandboxes/pay", json!({ "expires_in": "1d" })),
+        ("PUT", "/api/sandboxes/pay/routes/eredar", json!({ "target": "ocp" })),
     ] {
         let (status, problem) = api.call(method.parse().unwrap(), path, Some(body)).await;
         assert_eq!(status, 409, "{method} {path}: {problem}");

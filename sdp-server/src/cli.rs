@@ -72,6 +72,10 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   allowed_origins = []                  # other sites whose pages may use the API
   sandbox_lifetime = "7d"
 
+  [sandboxes]
+  upkeep = "10s"                        # how often the expired are torn down, and what is left is tried again
+  idle_after = "12h"                    # unused ones go to sleep after this; without it never
+
   [session]
   idle = "8h"
   absolute = "24h"

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     Json, Path, Query, in_full,
-    sandboxes::{SandboxPath, find as find_sandbox},
+    sandboxes::{SandboxPath, find_live as find_sandbox},
 };
 use crate::{ApiError, AppState, auth::SignedIn, hub::Destination, sandboxes::destination, store::Deed};
 

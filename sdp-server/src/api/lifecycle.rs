@@ -35,7 +35,7 @@ pub(super) async fn sleep(
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<SandboxDetail>, ApiError> {
-    find_own(&state, &signed_in, &path.name, "put to sleep").await?;
+    find_own(&state, &signed_in, &path.name, "put it to sleep").await?;
     state.store().put_to_sleep(&path.name, None).await?;
     settled(&state, &path.name).await
 }

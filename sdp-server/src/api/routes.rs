@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     Json, Path, in_full,
-    sandboxes::{SandboxPath, find},
+    sandboxes::{SandboxPath, find, find_live},
 };
 use crate::{ApiError, AppState, auth::SignedIn, routing::gateway_of, store::Deed};
 
@@ -92,7 +92,7 @@ pub(crate) async fn set(
     wanted: Wanted,
 ) -> Result<RouteTable, ApiError> {
     let _turn = state.routing().turn().await;
-    let sandbox = find(state, sandbox).await?;
+    let sandbox = find_live(state, sandbox).await?;
     let gateway = gateway_of(state, Some(&sandbox)).await?;
     let (own, expires_at) = (gateway.own.is_some(), expiry(&sandbox, &wanted)?);
     if own && wanted.expires_in.is_some() {

@@ -135,6 +135,13 @@ pub(super) async fn find(state: &AppState, name: &SandboxName) -> Result<Sandbox
     Ok(find_record(state, name).await?.sandbox)
 }
 
+/// The sandbox, if something may still be done in it.
+pub(super) async fn find_live(state: &AppState, name: &SandboxName) -> Result<Sandbox, ApiError> {
+    let record = find_record(state, name).await?;
+    record.admit()?;
+    Ok(record.sandbox)
+}
+
 /// The sandbox with all that is kept of it, or that there is none.
 pub(super) async fn find_record(state: &AppState, name: &SandboxName) -> Result<SandboxRecord, ApiError> {
     let record = state.store().sandbox_record(name).await?;
@@ -152,7 +159,7 @@ pub(super) async fn find_own(
     if sandbox.owner == *signed_in.session.user() {
         return Ok(sandbox);
     }
-    let sentence = format!("sandbox {} belongs to {}, who alone may {what} it", sandbox.name, sandbox.owner);
+    let sentence = format!("sandbox {} belongs to {}, who alone may {what}", sandbox.name, sandbox.owner);
     Err(ApiError::new(ErrorCode::NotAllowed, sentence))
 }
 
@@ -162,7 +169,7 @@ pub(super) async fn extend(
     Path(path): Path<SandboxPath>,
     Json(body): Json<ExtendSandbox>,
 ) -> Result<Json<SandboxDetail>, ApiError> {
-    find_own(&state, &signed_in, &path.name, "extend").await?;
+    find_own(&state, &signed_in, &path.name, "extend it").await?;
     let now = Timestamp::now();
     let expires_at = match (body.expires_in, body.expires_at) {
         (Some(lifetime), None) => after(now, lifetime)?,
@@ -187,7 +194,7 @@ pub(super) async fn delete(
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Response, ApiError> {
-    find_own(&state, &signed_in, &path.name, "delete").await?;
+    find_own(&state, &signed_in, &path.name, "delete it").await?;
     let name = path.name;
     if state.store().begin_delete(&name).await?.is_none() {
         return Ok(StatusCode::NO_CONTENT.into_response());

@@ -59,8 +59,13 @@ pub(crate) async fn step(state: &AppState, name: &SandboxName, _turn: Turn) -> R
         },
     };
     if let Err(error) = &done {
-        tracing::warn!(sandbox = %name, state = %record.sandbox.state, error = chain(error), "not done yet");
-        state.store().set_problem(name, Some(error.0.detail.clone())).await?;
+        let problem = Some(error.0.detail.clone());
+        // Told once, however often it is tried.
+        if problem != record.problem {
+            let (state, problem) = (record.sandbox.state, chain(error));
+            tracing::warn!(sandbox = %name, %state, problem, "something is left to do for this sandbox");
+        }
+        state.store().set_problem(name, problem).await?;
     } else if record.problem.is_some() && needs_a_step(&record) {
         state.store().set_problem(name, None).await?;
     }

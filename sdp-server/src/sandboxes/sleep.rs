@@ -15,7 +15,11 @@ pub(super) async fn stop(state: &AppState, record: &SandboxRecord) -> Result<(),
     if running.is_empty() {
         return Ok(());
     }
-    clear_routes(state, &record.sandbox).await?;
+    let cleared = clear_routes(state, &record.sandbox).await;
+    // A gateway that cannot be asked keeps awake only what has routes on it.
+    if !record.shape.routes.is_empty() {
+        cleared?;
+    }
     // Before anything is stopped: a crash in between must not make it forget what to wake.
     let mut slept = record.slept.clone();
     slept.extend(running.iter().map(|deployment| deployment.id).filter(|id| !record.slept.contains(id)));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, ErrorCode, InstanceKey, Problem, RouteChanges, Sandbox,
+    Agent, AgentName, Deployment, DeploymentState, ErrorCode, InstanceKey, Problem, RouteChanges, Sandbox,
     protocol::{ReplyBody, RequestBody},
 };
 
@@ -50,12 +50,23 @@ pub(super) async fn run(state: &AppState, record: &SandboxRecord) -> Result<(), 
     }
 }
 
-/// Gives the gateway's services that the sandbox holds back to their defaults.
+/// Gives the services that the sandbox holds on a gateway back to their defaults.
 pub(super) async fn clear_routes(state: &AppState, sandbox: &Sandbox) -> Result<(), ApiError> {
-    let Some(gateway) = shared_of(state, Some(sandbox)).await? else { return Ok(()) };
-    if !state.hub().agents().await?.iter().any(|agent| agent.name == gateway) {
-        return Ok(());
-    }
+    let agents = state.hub().agents().await?;
+    let gateways: Vec<_> = match shared_of(state, Some(sandbox)).await {
+        Ok(gateway) => gateway.into_iter().filter(|name| agents.iter().any(|agent| agent.name == *name)).collect(),
+        // Which one it is nobody says, or says any more: it may have routes on each.
+        Err(error) if error.0.code == ErrorCode::Conflict => {
+            let has_gateway = |agent: &Agent| agent.inventory.as_ref().is_some_and(|it| it.gateway.is_some());
+            agents.into_iter().filter(has_gateway).map(|agent| agent.name).collect()
+        }
+        Err(error) => return Err(error),
+    };
+    let cleared = join_all(gateways.into_iter().map(|gateway| clear_routes_on(state, gateway, sandbox))).await;
+    cleared.into_iter().collect()
+}
+
+async fn clear_routes_on(state: &AppState, gateway: AgentName, sandbox: &Sandbox) -> Result<(), ApiError> {
     let (name, routing) = (&sandbox.name, state.routing());
     let _turn = routing.turn().await;
     let table = match routing.table(state.hub(), &gateway, None).await {

@@ -21,18 +21,18 @@ pub(super) struct Seen {
     told: HashSet<DeploymentId>,
 }
 
-/// Looks at what one agent has, given its instances; removes what was unknown at the last look too.
+/// Looks at what one agent has; removes what was unknown at the last look too.
 pub(super) async fn look(
     state: &AppState,
     agent: &AgentName,
     instances: &[Instance],
+    checkouts: &[InstanceKey],
     seen: &mut Seen,
 ) -> Result<(), StoreError> {
-    let checkouts = checkouts(state, agent).await;
     // After the agent's answers: what has begun meanwhile is known by now.
     let known: BTreeSet<_> = state.store().sandboxes().await?.into_iter().map(|sandbox| sandbox.name).collect();
     let active = state.store().active_deployments(Some(agent)).await?;
-    let keys = instances.iter().map(|instance| &instance.key).chain(&checkouts);
+    let keys = instances.iter().map(|instance| &instance.key).chain(checkouts);
     let now = unknown(keys, &known, &active);
     let before = seen.unknown.remove(agent).unwrap_or_default();
     for key in now.intersection(&before) {
@@ -67,8 +67,9 @@ fn unknown<'a>(
     unknown.filter(|key| !active.iter().any(|deployment| deployment.key == **key)).cloned().collect()
 }
 
-/// An older agent does not know the question: it has none, as far as can be told.
-async fn checkouts(state: &AppState, agent: &AgentName) -> Vec<InstanceKey> {
+/// The sandboxes' checkouts that an agent has. An older one does not know the question: it has none, as far as can be
+/// told.
+pub(super) async fn checkouts(state: &AppState, agent: &AgentName) -> Vec<InstanceKey> {
     match state.hub().request(agent, RequestBody::Checkouts).await {
         Ok(ReplyBody::Checkouts { keys }) => keys,
         Ok(_) => Vec::new(),

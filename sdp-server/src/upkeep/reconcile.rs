@@ -33,11 +33,12 @@ pub(super) async fn run(state: &AppState, seen: &mut Seen) -> Result<(), StoreEr
     let looks = stream::iter(connected).map(async |agent| {
         let name = agent.name;
         let running = state.store().deployments_in(&[DeploymentState::Running], Some(&name)).await?;
-        Ok::<_, StoreError>((instances(state, &name).await, name, running))
+        let found = tokio::join!(instances(state, &name), leftovers::checkouts(state, &name));
+        Ok::<_, StoreError>((found, name, running))
     });
     let mut looks = std::pin::pin!(looks.buffer_unordered(AT_ONCE));
     while let Some(look) = looks.next().await {
-        let (Some(instances), name, running) = look? else { continue };
+        let ((Some(instances), checkouts), name, running) = look? else { continue };
         // After the agent's answer: what has begun meanwhile changes what it said.
         let active = state.store().active_deployments(Some(&name)).await?;
         for (id, reason) in lost(&running, &active, &instances) {
@@ -48,7 +49,7 @@ pub(super) async fn run(state: &AppState, seen: &mut Seen) -> Result<(), StoreEr
                 seen.missing.insert(id, reason);
             }
         }
-        leftovers::look(state, &name, &instances, &mut seen.leftovers).await?;
+        leftovers::look(state, &name, &instances, &checkouts, &mut seen.leftovers).await?;
     }
     Ok(())
 }

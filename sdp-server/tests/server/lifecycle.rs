@@ -77,6 +77,7 @@ async fn an_agent_that_is_away_keeps_only_its_own_part_of_a_deleted_sandbox_unti
         ("POST", "/api/sandboxes/pay/wake", json!({})),
         ("POST", "/api/sandboxes", json!({ "name": "pay" })),
         ("PATCH", "/api/sandboxes/pay", json!({ "expires_in": "1d" })),
+        ("PUT", "/api/sandboxes/pay/routes/eredar", json!({ "target": "ocp" })),
     ] {
         let (status, problem) = api.call(method.parse().unwrap(), path, Some(body)).await;
         assert_eq!(status, 409, "{method} {path}: {problem}");
@@ -154,5 +155,23 @@ async fn a_sandbox_expires_unless_it_is_extended() {
     assert_eq!(refusals, 0);
     assert_eq!(api.state(id).await, "stopped", "its history stays");
     assert_eq!(api.get("/api/sandboxes/pay").await.1["state"], "active");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn where_nobody_says_which_gateway_it_is_a_sandbox_gives_back_what_it_holds_on_each() {
+    let plane = Plane::new().await;
+    let (mut agent, api, _) = plane.ready(with_gateway()).await;
+    let token = plane.enrol("other").await;
+    let mut other = Agent::greet(plane.address(), Hello { inventory: with_gateway(), ..hello("other", &token) }).await;
+    api.post("/api/sandboxes", json!({ "name": "pay" })).await;
+    let mut asked = Vec::new();
+    let holding = |body: &RequestBody| {
+        asked.push(body.clone());
+        table(route("pay"))
+    };
+    let delete = other.during(api.delete("/api/sandboxes/pay"), |_| table(json!([])));
+    assert_eq!(agent.during(delete, holding).await.0, 204);
+    assert!(matches!(&asked[..], [RequestBody::Routes, RequestBody::ApplyRoutes { .. }]), "{asked:?}");
     plane.server.shutdown().await;
 }

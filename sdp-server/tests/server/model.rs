@@ -140,8 +140,8 @@ impl World {
                 let has = self.known[which].least;
                 let mut connection = self.connection.take().unwrap();
                 connection.send(events(self.ids[which], has + 1, new)).await;
-                let known = &mut self.known[which];
-                known.most = known.most.max(has + new);
+                // An earlier connection may still bring more.
+                self.known[which].most = self.known[which].most.max(has + new);
             }
             Step::Skip { which, left_out } => {
                 self.ensure().await;

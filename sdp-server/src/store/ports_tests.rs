@@ -27,8 +27,9 @@ fn picked() -> PortChoice {
 async fn make_pay(store: &Store) {
     let environment = "default".parse().unwrap();
     let owner = "grace".parse().unwrap();
-    let sandbox = Sandbox { name: pay(), environment, owner, created_at: at(1), expires_at: at(9_000) };
-    store.insert_sandbox(&sandbox).await.unwrap();
+    let (created_at, expires_at, state) = (at(1), at(9_000), sdp_core::SandboxState::Active);
+    let sandbox = Sandbox { name: pay(), environment, owner, created_at, expires_at, state };
+    store.insert_sandbox(&sandbox, &sdp_core::Shape::default()).await.unwrap();
 }
 
 /// A deployment that was kept with the port reserved for it.
@@ -123,7 +124,8 @@ async fn what_the_agent_bound_counts_and_a_sandbox_takes_its_ports_with_it() {
     assert_eq!(holder(&store, reserved).await, None, "a stranger had it");
     assert_eq!(holder(&store, port(9002)).await.as_deref(), Some("pay/eredar"));
     store.set_state(deployment.id, S::Stopped, None).await.unwrap();
-    store.delete_sandbox(&pay()).await.unwrap();
+    store.begin_delete(&pay()).await.unwrap();
+    store.end_delete(&pay()).await.unwrap();
     assert_eq!(holder(&store, port(9002)).await, None);
     assert_eq!(store.reconcile_ports().await.unwrap(), 0, "and does not come back");
 }

@@ -94,7 +94,9 @@ async fn claims_end_with_their_time_their_sandbox_and_a_deployment_that_fails() 
     let many = json!({ "routes": { "eredar": url, "illidan": url } });
     assert_eq!(api.put("/api/sandboxes/gone/routes", many).await.0, 200);
     // Not by way of the API, which clears the routes itself.
-    assert!(plane.server.state().store().delete_sandbox(&"gone".parse().unwrap()).await.unwrap());
+    let store = plane.server.state().store();
+    store.begin_delete(&"gone".parse().unwrap()).await.unwrap();
+    assert!(store.end_delete(&"gone".parse().unwrap()).await.unwrap());
     gateways.until(None, |table| table.routes.iter().all(|route| route.owner.is_none())).await;
     let why = until(|| audit(&api, "subject=sandboxes/gone&action=route-released"), |told| told.len() == 2).await;
     assert!(why.iter().all(|(_, why)| why == "its sandbox is gone"), "{why:?}");

@@ -29,7 +29,7 @@ async fn deleting_a_sandbox_resets_its_routes_and_removes_what_runs_there() {
     let answer = |body: &RequestBody| {
         asked.push(body.clone());
         match body {
-            RequestBody::Routes => table(route("pay")),
+            RequestBody::Routes { .. } => table(route("pay")),
             RequestBody::ApplyRoutes { .. } => table(json!([])),
             body => done(body),
         }
@@ -136,7 +136,7 @@ async fn a_sandbox_expires_unless_it_is_extended() {
     assert_eq!(api.patch("/api/sandboxes/ship", json!({ "expires_in": "1ms" })).await.0, 200);
     let mut refusals = 1;
     let answer = |body: &RequestBody| match body {
-        RequestBody::Routes => table(route("pay")),
+        RequestBody::Routes { .. } => table(route("pay")),
         // What fails is tried again.
         RequestBody::Remove { .. } if refusals > 0 => {
             refusals -= 1;
@@ -172,6 +172,6 @@ async fn where_nobody_says_which_gateway_it_is_a_sandbox_gives_back_what_it_hold
     };
     let delete = other.during(api.delete("/api/sandboxes/pay"), |_| table(json!([])));
     assert_eq!(agent.during(delete, holding).await.0, 204);
-    assert!(matches!(&asked[..], [RequestBody::Routes, RequestBody::ApplyRoutes { .. }]), "{asked:?}");
+    assert!(matches!(&asked[..], [RequestBody::Routes { .. }, RequestBody::ApplyRoutes { .. }]), "{asked:?}");
     plane.server.shutdown().await;
 }

@@ -38,7 +38,9 @@ async fn the_table_follows_what_runs_also_over_absences_and_restarts() {
 
     // What happens while the gateway's agent is away, it is told when it is back.
     let token = agent.vanish(&api).await;
-    assert!(plane.server.state().store().delete_sandbox(&"ship".parse().unwrap()).await.unwrap());
+    let store = plane.server.state().store();
+    store.begin_delete(&"ship".parse().unwrap()).await.unwrap();
+    assert!(store.end_delete(&"ship".parse().unwrap()).await.unwrap());
     assert_eq!(gateways.table(None).requests.len(), 2);
     let agent = GatewayAgent::connect(&plane, &gateways, token).await;
     gateways.until(None, |table| goes(table, "ship").is_empty()).await;

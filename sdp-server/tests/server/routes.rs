@@ -4,7 +4,7 @@ use sdp_core::protocol::{Outcome, ReplyBody, RequestBody};
 use sdp_core::{ErrorCode, Problem, RouteTable};
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Plane, hello, inventory, with_gateway};
+use crate::support::{Agent, Api, Plane, hello, inventory, with_gateway};
 
 pub(crate) fn table(routes: Value) -> Outcome {
     let table: RouteTable =

@@ -23,7 +23,7 @@ async fn a_sandbox_sleeps_without_its_routes_and_wakes_with_them() {
     let answer = |body: &RequestBody| {
         asked.push(body.clone());
         match body {
-            RequestBody::Routes | RequestBody::ApplyRoutes { .. } => table(route("pay")),
+            RequestBody::Routes { .. } | RequestBody::ApplyRoutes { .. } => table(route("pay")),
             body => done(body),
         }
     };
@@ -32,7 +32,7 @@ async fn a_sandbox_sleeps_without_its_routes_and_wakes_with_them() {
     assert_eq!(pay["deployments"][0]["state"], "stopped");
     assert_eq!(pay["routes"], json!({ "eredar": "sandbox" }), "they are wanted still");
     assert!(
-        matches!(&asked[..], [RequestBody::Routes, clear, RequestBody::Stop { .. }] if changes(clear)["clear"][0] == "pay"),
+        matches!(&asked[..], [RequestBody::Routes { .. }, clear, RequestBody::Stop { .. }, ..] if changes(clear)["clear"][0] == "pay"),
         "first the routes: {asked:?}"
     );
     assert_eq!(api.post("/api/sandboxes/pay/sleep", json!({})).await.0, 200, "again changes nothing and asks nobody");

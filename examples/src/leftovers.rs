@@ -3,15 +3,17 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sdp_core::Deployer;
-use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer, SwarmConfig, SwarmDeployer};
 
 use crate::Failed;
 
 /// How one agent's deployments are found again.
 #[derive(Debug, Clone)]
 pub enum Runs {
-    /// As containers that are marked with this name.
-    Containers(String),
+    /// As containers of an engine that are marked with this name.
+    Containers(DockerConfig),
+    /// As services of a swarm that are marked with this name.
+    Services(SwarmConfig),
     /// As processes with their journal in this directory.
     Processes(PathBuf),
 }
@@ -23,7 +25,8 @@ impl Runs {
     /// When the engine does not answer, or the directory cannot be used.
     pub async fn deployer(&self) -> Result<Arc<dyn Deployer>, Failed> {
         Ok(match self {
-            Self::Containers(owner) => Arc::new(DockerDeployer::connect(DockerConfig::new(owner)).await?),
+            Self::Containers(docker) => Arc::new(DockerDeployer::connect(docker.clone()).await?),
+            Self::Services(swarm) => Arc::new(SwarmDeployer::connect(swarm.clone()).await?),
             Self::Processes(dir) => Arc::new(ProcessDeployer::new(ProcessConfig::new(dir))?),
         })
     }
@@ -33,7 +36,7 @@ impl Runs {
         for instance in deployer.list().await? {
             deployer.remove(&instance.key).await?;
         }
-        Ok(())
+        Ok(deployer.prune().await?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod content;
+pub mod judge;
 pub mod leftovers;
 pub mod middlebox;
 pub mod playground;

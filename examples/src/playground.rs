@@ -5,14 +5,14 @@ use std::{
     fmt::{self, Write as _},
     net::TcpListener,
     ops::RangeInclusive,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use sdp_agent::{Agent, AgentConfig, LinkState};
 use sdp_core::{AgentName, Deployer, config::Layers};
-use sdp_docker::{DockerConfig, DockerDeployer};
+use sdp_docker::{DockerConfig, DockerDeployer, SwarmConfig};
 use sdp_git::testing::GitHost;
 use sdp_server::Server;
 use secrecy::ExposeSecret;
@@ -34,10 +34,14 @@ const GATEWAY_IMAGE: &str = "sdp-apache-php:dev";
 const PREFIX: &str = "/erangel/";
 
 /// How the agents run what they deploy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runner {
-    /// In containers.
+    /// In containers of the machine's engine.
     Docker,
+    /// In containers of the engine with this socket.
+    Engine(PathBuf),
+    /// As services of a swarm, on the nodes with this label; its manager's engine has this socket.
+    Swarm(PathBuf, &'static str),
     /// As processes of this machine.
     Process,
 }
@@ -53,18 +57,36 @@ impl Runner {
     }
 
     /// How what the agent `name` with its files in `folder` runs is found.
-    fn runs(self, name: &AgentName, folder: &Path) -> Runs {
+    fn runs(&self, name: &AgentName, folder: &Path) -> Runs {
+        let docker = DockerConfig::new(name.as_str());
         match self {
-            Self::Docker => Runs::Containers(name.to_string()),
+            Self::Docker => Runs::Containers(docker),
+            Self::Engine(socket) => Runs::Containers(DockerConfig { socket: socket.clone(), ..docker }),
+            Self::Swarm(socket, _) => {
+                Runs::Services(SwarmConfig { socket: socket.clone(), ..SwarmConfig::new(name.as_str()) })
+            }
             Self::Process => Runs::Processes(folder.join("data").join("processes")),
         }
     }
 
-    fn as_str(self) -> &'static str {
+    fn as_str(&self) -> &'static str {
         match self {
-            Self::Docker => "docker",
+            Self::Docker | Self::Engine(_) => "docker",
+            Self::Swarm(..) => "swarm",
             Self::Process => "process",
         }
+    }
+
+    /// The agents' `[deployer]` section.
+    fn section(&self) -> String {
+        let (publish, more) = match self {
+            Self::Engine(socket) => ("127.0.0.1", format!("socket = {socket:?}\n")),
+            Self::Swarm(socket, label) => {
+                ("0.0.0.0", format!("socket = {socket:?}\nconstraints = [\"node.labels.{label}==yes\"]\n"))
+            }
+            Self::Docker | Self::Process => ("127.0.0.1", String::new()),
+        };
+        format!("[deployer]\nkind = \"{}\"\npublish = \"{publish}\"\n{more}", self.as_str())
     }
 }
 
@@ -139,7 +161,7 @@ impl Playground {
             let name: AgentName = format!("{role}-{unique}").parse()?;
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text = agent_config(&name, &base, &folder, runner, &ports) + &repos + &more;
+            let text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
             let token = server.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join("agent.token"), token.expose_secret())?;
@@ -300,13 +322,12 @@ async fn start_server(dir: &Path, port: u16, settings: &str) -> Result<Server, F
     Ok(Server::bind(Layers::new().file(dir.join("sdp-server.toml"), text).load()?).await?)
 }
 
-fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: Runner, ports: &RangeInclusive<u16>) -> String {
-    let (server, kind) = (base.replacen("http", "ws", 1), runner.as_str());
+fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: &Runner, ports: &RangeInclusive<u16>) -> String {
+    let (server, deployer) = (base.replacen("http", "ws", 1), runner.section());
     let (token, data) = (folder.join("agent.token"), folder.join("data"));
     format!(
         "name = \"{name}\"\nserver = \"{server}/ws/agent\"\ntoken_file = {token:?}\ndata_dir = {data:?}\n\
-         advertise = \"127.0.0.1\"\n\n[deployer]\nkind = \"{kind}\"\npublish = \"127.0.0.1\"\n\
-         port_range = \"{}-{}\"\n",
+         advertise = \"127.0.0.1\"\n\n{deployer}port_range = \"{}-{}\"\n",
         ports.start(),
         ports.end(),
     )

@@ -6,7 +6,6 @@
 
 mod daemon;
 mod frames;
-mod judge;
 mod rig;
 
 use std::{fmt, path::Path, time::Duration};
@@ -17,8 +16,8 @@ use sdp_core::{
     api::{CreateSandbox, Page},
 };
 
-use self::{judge::judge, rig::Rig};
-use crate::{Failed, middlebox::Upgrades};
+use self::rig::Rig;
+use crate::{Failed, judge::judge, middlebox::Upgrades};
 
 /// A strike comes within this time after the deployment was asked for; one takes about a second.
 const STRIKE_WITHIN: Duration = Duration::from_millis(1500);

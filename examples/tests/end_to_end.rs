@@ -54,7 +54,7 @@ fn deployment(repo: &str, branch: &str) -> CreateDeployment {
 }
 
 async fn tell_the_story(runner: Runner) {
-    let playground = playground(runner).await;
+    let playground = playground(runner.clone()).await;
     let mut told = Vec::new();
     let answers = story::run(&playground, &mut told).await;
     let told = String::from_utf8(told).unwrap();

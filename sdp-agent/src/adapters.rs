@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use sdp_core::{Credentials, Deployer, RepoSource};
-use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
+use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer, SwarmConfig, SwarmDeployer};
 use sdp_gateway::PhpRoutes;
 use sdp_git::{GitConfig, GitRepos};
 
@@ -72,20 +72,36 @@ fn part<E: std::error::Error + Send + Sync + 'static>(part: &'static str) -> imp
     move |source| AgentError::Part { part, source: source.into() }
 }
 
+/// How the engine is used.
+pub(crate) fn docker(config: &AgentConfig) -> DockerConfig {
+    let mut docker = DockerConfig::new(config.name.as_str());
+    docker.publish = config.deployer.publish;
+    docker.network_pool = config.deployer.network_pool;
+    if let Some(socket) = &config.deployer.socket {
+        docker.socket = socket.clone();
+    }
+    docker
+}
+
+/// How the swarm is used.
+pub(crate) fn swarm(config: &AgentConfig) -> SwarmConfig {
+    let mut swarm = SwarmConfig::new(config.name.as_str());
+    swarm.constraints = config.deployer.constraints.clone();
+    if let Some(socket) = &config.deployer.socket {
+        swarm.socket = socket.clone();
+    }
+    swarm
+}
+
 async fn deployer(config: &AgentConfig) -> Result<Arc<dyn Deployer>, AgentError> {
-    let publish = config.deployer.publish;
     match config.deployer.kind {
         DeployerKind::Docker => {
-            let mut docker = DockerConfig::new(config.name.as_str());
-            docker.publish = publish;
-            if let Some(socket) = &config.deployer.socket {
-                docker.socket = socket.clone();
-            }
-            Ok(Arc::new(DockerDeployer::connect(docker).await.map_err(part("container engine"))?))
+            Ok(Arc::new(DockerDeployer::connect(docker(config)).await.map_err(part("container engine"))?))
         }
+        DeployerKind::Swarm => Ok(Arc::new(SwarmDeployer::connect(swarm(config)).await.map_err(part("swarm"))?)),
         DeployerKind::Process => {
             let mut process = ProcessConfig::new(config.data_dir.join("processes"));
-            process.publish = publish;
+            process.publish = config.deployer.publish;
             Ok(Arc::new(ProcessDeployer::new(process).map_err(part("process deployer"))?))
         }
     }

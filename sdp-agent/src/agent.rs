@@ -107,6 +107,7 @@ impl Agent {
             admission: Admission::new(&config),
             outbox: outbox.clone(),
             redactor: redactor.clone(),
+            drain: config.deployer.drain,
         };
         let work = Work::start(config.data_dir.join("work"), work_parts)?;
         let link_parts = LinkParts {

@@ -57,11 +57,12 @@ const AFTER_HELP: &str = r#"A first configuration:
   advertise = "10.0.0.92"               # the host that routes to deployments here use
 
   [deployer]
-  kind = "docker"                       # or "process", without Docker
+  kind = "docker"                       # or "swarm"; or "process", without Docker
   publish = "10.0.0.92"                 # the address that host ports are published on
   port_range = "20000-29999"
   builds = 2                            # as many at once; default: one for each core
   min_free_mib = 1024                   # deployments are refused while a disk has less
+  network_pool = "10.231.0.0/19"        # sandboxes' networks are made from these addresses
 
   [[repo]]
   name = "eredar"

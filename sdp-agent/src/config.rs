@@ -5,12 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     num::NonZeroUsize,
     path::PathBuf,
+    time::Duration,
 };
 
 use sdp_core::{
     AgentName, PortRange, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
+use sdp_docker::NetworkPool;
 use sdp_gateway::GatewayConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -62,7 +64,7 @@ pub struct AgentConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeployerConfig {
-    /// Containers, or processes on the host.
+    /// Containers, processes on the host, or services of a swarm.
     pub kind: DeployerKind,
     /// The address that host ports are published on.
     pub publish: IpAddr,
@@ -70,6 +72,15 @@ pub struct DeployerConfig {
     pub socket: Option<PathBuf>,
     /// The ports to pick from when none is asked for.
     pub port_range: PortRange,
+    /// How long what a deployment replaced serves on after the routes point elsewhere, where both can run
+    /// at once.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub drain: Duration,
+    /// The addresses that sandboxes' networks are made from, 32 for each.
+    pub network_pool: NetworkPool,
+    /// For `kind = "swarm"`: where services may run, as the swarm writes it, `node.labels.sdp==yes`.
+    /// On this machine only when there are none.
+    pub constraints: Vec<String>,
     /// How many deployments may build at once; as many as the machine has cores when absent.
     pub builds: Option<NonZeroUsize>,
     /// A deployment is refused when less than this, in MiB, is free on the disk of `data_dir`, of the worktrees or
@@ -92,6 +103,9 @@ impl Default for DeployerConfig {
             publish: Ipv4Addr::LOCALHOST.into(),
             socket: None,
             port_range: PortRange(20_000..=29_999),
+            drain: Duration::from_secs(10),
+            network_pool: NetworkPool::default(),
+            constraints: Vec::new(),
             builds: None,
             min_free_mib: 1024,
         }
@@ -106,6 +120,8 @@ pub enum DeployerKind {
     Docker,
     /// As processes of the host.
     Process,
+    /// As services of a Docker Swarm.
+    Swarm,
 }
 
 /// `[git]`.
@@ -175,12 +191,39 @@ impl AgentConfig {
         if Url::parse(&format!("http://{}:1/", self.advertise)).map(|url| url.path() != "/").unwrap_or(true) {
             return Err(invalid("advertise", "must be a host name or an IP address, without scheme or port"));
         }
+        self.check_deployer()?;
         self.check_repos()?;
         self.check_gateway()?;
         match (&self.git.user, &self.git.password_file) {
             (Some(_), None) => Err(invalid("git.password_file", "is missing: `git.user` alone signs nobody in")),
             (None, Some(_)) => Err(invalid("git.user", "is missing: `git.password_file` needs the user's name")),
             _ => Ok(()),
+        }
+    }
+
+    fn check_deployer(&self) -> Result<(), ConfigError> {
+        let DeployerConfig { kind, publish, constraints, .. } = &self.deployer;
+        if *kind != DeployerKind::Swarm {
+            return match constraints.as_slice() {
+                [] => Ok(()),
+                _ => Err(invalid("deployer.constraints", "are a swarm's: leave them out, or set kind = \"swarm\"")),
+            };
+        }
+        if !publish.is_unspecified() {
+            let reason = format!(
+                "is {publish}, but a swarm publishes on every address of the node that runs a service: \
+                write \"0.0.0.0\" if that is meant, and keep others off with the node's firewall"
+            );
+            return Err(invalid("deployer.publish", reason));
+        }
+        let is_written_well = |constraint: &&String| constraint.contains("==") || constraint.contains("!=");
+        match constraints.iter().find(|constraint| !is_written_well(constraint)) {
+            None => Ok(()),
+            Some(other) => {
+                let reason =
+                    format!("have {other:?}: write each like \"node.labels.sdp==yes\" or \"node.hostname!=db\"");
+                Err(invalid("deployer.constraints", reason))
+            }
         }
     }
 
@@ -204,7 +247,7 @@ impl AgentConfig {
                         format!("is missing: `{}` has the recipe `command`, which runs what it is told", repo.name);
                     return Err(invalid(format!("repo[{at}].run"), reason));
                 }
-                if repo.image.is_none() && self.deployer.kind == DeployerKind::Docker {
+                if repo.image.is_none() && self.deployer.kind != DeployerKind::Process {
                     let reason =
                         format!("is missing: `{}` has the recipe `command`, which has no default image", repo.name);
                     return Err(invalid(format!("repo[{at}].image"), reason));
@@ -339,10 +382,21 @@ config = "application/config/config.php"
         let repo = |name: &str, path: &str, more: &str| {
             format!("[[repo]]\nname = '{name}'\npath = '{path}'\nremote = 'https://g/x.git'\n{more}\n")
         };
+        let swarm = |more: &str| {
+            SPEC.replace("\"docker\"", "\"swarm\"")
+                .replace("publish = \"127.0.0.1\"", &format!("publish = '0.0.0.0'\n{more}\n"))
+        };
+        load(&swarm("constraints = ['node.labels.sdp==yes']"), &[]).unwrap();
         let end = SPEC.find("[gateway]").unwrap();
         let (head, gateway) = SPEC.split_at(end);
         for (text, key) in [
             (SPEC.replace("ws://127", "http://127"), "`server`"),
+            (SPEC.replace("\"docker\"", "\"swarm\""), "`deployer.publish`"),
+            (
+                SPEC.replace("[[repo]]\nname = \"eredar\"", "constraints = ['a==b']\n[[repo]]\nname = \"eredar\""),
+                "`deployer.constraints`",
+            ),
+            (swarm("constraints = ['here']"), "`deployer.constraints`"),
             (SPEC.replace("ws://127", "ws://u:p@127"), "`server`"),
             (SPEC.replace("token_file = ", "#"), "`token_file`"),
             (SPEC.replace("advertise = \"127.0.0.1\"", "advertise = \"http://x:1/\""), "`advertise`"),
@@ -366,6 +420,8 @@ config = "application/config/config.php"
         assert!(error.starts_with("sdp-agent.toml:10:") && error.contains("publsih"), "{error}");
         let error = load(&SPEC.replace("publish = \"127.0.0.1\"", "port_range = '9-1'"), &[]).unwrap_err().to_string();
         assert!(error.contains("20000-29999"), "{error}");
+        let error = load(&SPEC.replace("publish = \"127.0.0.1\"", "network_pool = '10.0.0.1/8'"), &[]).unwrap_err();
+        assert!(error.to_string().contains("10.231.0.0/19"), "{error}");
     }
 
     #[test]

@@ -8,17 +8,20 @@
 
 mod journal;
 mod recovery;
+mod retire;
+mod tidy;
 
 use std::{
     collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use sdp_core::{
     Credentials, DeployRequest, Deployer, DeploymentId, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
-    Problem, RepoName, RepoSource, RouteStore, Stage, deploy::Pipeline,
+    Problem, Replacement, RepoName, RepoSource, RouteStore, Stage, deploy::Pipeline,
 };
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,6 +42,8 @@ pub(crate) struct WorkParts {
     pub(crate) admission: Admission,
     pub(crate) outbox: Outbox,
     pub(crate) redactor: Redactor,
+    /// How long what was replaced serves on after nobody new is sent there.
+    pub(crate) drain: Duration,
 }
 
 /// The deployments of this agent. Clones share them.
@@ -300,22 +305,31 @@ impl Attempt {
         let (inner, credentials) = (Arc::clone(&self.inner), self.credentials.take());
         let state = match turn {
             Ok(turn) => {
-                let state = self.deploy(credentials).await;
+                let (state, retiring) = self.deploy(credentials).await;
+                if let Some(replacement) = retiring {
+                    inner.tasks.spawn(retire::later(Arc::clone(&inner), replacement));
+                }
+                if state == DeploymentState::Running {
+                    inner.journal.end(deployment);
+                } else {
+                    tidy::after(&inner, &self.request).await;
+                }
                 drop(turn);
                 state
             }
             Err(state) => {
                 self.end_in_queue(state).await;
+                inner.journal.end(deployment);
                 state
             }
         };
         tracing::info!(%deployment, %key, %state, "deployment ended");
-        inner.journal.end(deployment);
         inner.table().end(deployment);
         inner.tell_gateway(&key.repo);
     }
 
-    async fn deploy(&self, credentials: Option<Credentials>) -> DeploymentState {
+    /// Its end, and what is to be ended when nobody is sent there any more.
+    async fn deploy(&self, credentials: Option<Credentials>) -> (DeploymentState, Option<Replacement>) {
         let DeployRequest { deployment, key, branch, .. } = &self.request;
         tracing::info!(%deployment, %key, %branch, "deployment begins");
         // One that cannot be read is nothing to go back to.
@@ -324,7 +338,7 @@ impl Attempt {
         let pipeline = &self.inner.parts.pipeline;
         let run = pipeline.run(&self.request, credentials, &*self.sink, &self.cancel);
         match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(finished) => finished.state,
+            Ok(finished) => (finished.state, finished.retiring),
             Err(_) => {
                 let progress = self.inner.parts.outbox.progress(*deployment);
                 let reason = "the agent failed inside this deployment; its log says more";
@@ -332,7 +346,7 @@ impl Attempt {
                 {
                     self.tell(event).await;
                 }
-                DeploymentState::Failed
+                (DeploymentState::Failed, None)
             }
         }
     }

@@ -115,6 +115,8 @@ impl Changed {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::route::OverrideKind;
 
@@ -171,5 +173,46 @@ mod tests {
         let changed = held().changed(&change, after(61)).unwrap();
         assert_eq!(changed.claims.overrides[&"eredar".parse().unwrap()].owner.as_str(), "ship");
         assert_eq!(changed.taken.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_loses_a_claim_that_lasts_but_by_its_owner_or_a_takeover_and_every_loss_is_told(
+            steps in prop::collection::vec(
+                (0usize..3, 0usize..3, prop::option::of(prop::option::of(0u64..90)), any::<bool>(), 0u64..40, 0u8..8), 1..40,
+            )
+        ) {
+            let names = ["pay", "ship", "mail"];
+            let (mut claims, mut now) = (Claims::default(), 0);
+            for (by, service, target, takeover, passed, kind) in steps {
+                now += passed;
+                let mut change = match target {
+                    Some(end) => set(names[by], ["a", "b", "c"][service], end.map(|end| after(now + end))),
+                    None => RouteChanges { by: Some(names[by].parse().unwrap()), ..RouteChanges::default() },
+                };
+                change.takeover = takeover;
+                change.clear_expired = kind == 0;
+                if kind == 1 {
+                    change.clear.insert(names[service].parse().unwrap());
+                }
+                let Ok(changed) = claims.changed(&change, after(now)) else { continue };
+                let lost: Vec<_> = claims
+                    .overrides
+                    .iter()
+                    .filter(|(service, was)| {
+                        let is = changed.claims.overrides.get(*service);
+                        is.is_none_or(|is| is.owner != was.owner) && change.by.as_ref() != Some(&was.owner)
+                    })
+                    .collect();
+                let told: Vec<_> = changed.taken.iter().map(|taken| (&taken.service, &taken.was)).collect();
+                for (service, was) in &lost {
+                    prop_assert!(takeover || was.is_expired(after(now)), "{service} was taken from {}", was.owner);
+                    prop_assert!(told.contains(&(*service, *was)), "{service}: {told:?}");
+                }
+                // What the asker gives up itself is no loss.
+                prop_assert!(told.iter().all(|(_, was)| change.by.as_ref() != Some(&was.owner)), "{told:?}");
+                claims = changed.claims;
+            }
+        }
     }
 }

@@ -5,7 +5,13 @@ use std::io::{self, IsTerminal};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Level, Metadata};
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{Targets, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// Parses the argument of `--set KEY=VALUE`, for [`Layers::set`](crate::config::Layers::set).
 ///
@@ -36,7 +42,7 @@ pub fn environment() -> Vec<(String, String)> {
 /// # Errors
 /// A sentence, when the filter is not valid or the process has a log already.
 pub fn log_to_stderr(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("`--log {filter}`: {error}"))?;
+    let filter: Targets = filter.parse().map_err(|error| format!("`--log {filter}`: {error}"))?;
     let layer = fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
     let layer = layer.with_filter(filter_fn(shows_no_frames));
     tracing_subscriber::registry().with(layer.and_then(filter)).try_init().map_err(|error| error.to_string())

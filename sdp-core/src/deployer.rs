@@ -50,8 +50,10 @@ pub struct Artifact {
 pub struct Replacement {
     /// The new instance.
     pub current: Instance,
-    /// The previous one: stopped, kept, marked [`parked`](Instance::parked).
+    /// The previous one: kept, marked [`parked`](Instance::parked), in the state that it had before.
     pub previous: Option<Instance>,
+    /// Whether the previous one goes on serving on its own port, beside the new one; else it is stopped.
+    pub beside: bool,
 }
 
 /// What one health probe found.
@@ -61,6 +63,9 @@ pub enum Probe {
     Healthy,
     /// Not yet; why, in a few words: `GET /healthz answered 503`.
     NotYet(String),
+    /// Its program was ended with the engine, which has been restarted since:
+    /// [`restart`](Deployer::restart) brings it back. Told once for each time.
+    TakenDown,
     /// It never will: its program has exited.
     Dead {
         /// The exit code.
@@ -97,7 +102,8 @@ pub type LogLines = BoxStream<'static, Result<LogLine, DeployError>>;
 /// - What it knows of its instances it reads from where they run (a container's labels, a process
 ///   journal), so that a new `Deployer` on the same machine finds what an earlier one left.
 /// - [`start`](Self::start) is all or nothing: on `Err`, the previous instance answers its port as
-///   before. Afterwards exactly one of [`settle`](Self::settle) and [`revert`](Self::revert) is
+///   before. Where the new one has another port than the previous one, both may serve side by side
+///   until then, and [`Replacement::beside`] says so. Afterwards exactly one of [`settle`](Self::settle) and [`revert`](Self::revert) is
 ///   called; after either, at most one instance of the key exists.
 /// - A build never changes what an instance runs from: each tree, recipe and environment has its
 ///   own artifact, and those that no instance uses are pruned at [`settle`](Deployer::settle).
@@ -132,7 +138,8 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Starts the new instance in the place of the previous one, which is stopped and kept.
+    /// Starts the new instance in the place of the previous one, which is kept. It is stopped first,
+    /// unless the job's port is another one and the deployer can run both at once.
     ///
     /// # Errors
     /// [`DeployError::PortTaken`] and [`DeployError::ImageMissing`], both before anything is
@@ -148,10 +155,12 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// Asks once whether the instance is healthy. Returns within a few seconds.
     ///
     /// # Errors
-    /// [`DeployError::NotFound`] when there is no such instance.
+    /// [`DeployError::NotFound`] when there is no such instance; [`DeployError::EngineAway`] at once,
+    /// where other calls wait for an engine that is being restarted.
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError>;
 
-    /// Removes the previous instance: the new one stays. Idempotent.
+    /// Removes the previous instance, whose requests under way are given the time to end that its
+    /// program takes: the new one stays. Idempotent.
     ///
     /// # Errors
     /// [`DeployError::Engine`].
@@ -188,6 +197,15 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`DeployError::Engine`].
     async fn remove(&self, key: &InstanceKey) -> Result<(), DeployError>;
+
+    /// Removes what no instance needs any more and a crash may have left, such as the networks of
+    /// sandboxes. Idempotent.
+    ///
+    /// # Errors
+    /// [`DeployError::Engine`].
+    async fn prune(&self) -> Result<(), DeployError> {
+        Ok(())
+    }
 
     /// The instance of `key` as it is now, not a parked one.
     ///
@@ -270,6 +288,16 @@ pub enum DeployError {
         /// The last one.
         last: u16,
     },
+    /// Every network of the pool is taken.
+    #[error(
+        "every one of the {networks} networks of {pool} is taken; delete sandboxes that nobody needs, or widen `deployer.network_pool`"
+    )]
+    NoFreeNetwork {
+        /// The addresses they are made from.
+        pool: String,
+        /// How many there are.
+        networks: usize,
+    },
     /// The container name belongs to something else.
     #[error("the name {name} is taken by {holder}; rename the sandbox or remove that one")]
     NameTaken {
@@ -301,8 +329,19 @@ pub enum DeployError {
         /// Sandbox and repo.
         key: InstanceKey,
     },
-    /// The container engine does not answer, or refused.
-    #[error("the container engine failed to {action}; is it running, and may this user use it?")]
+    /// The container engine does not answer.
+    #[error(
+        "the container engine does not answer, asked to {action}; start it if it does not run (`systemctl status docker` tells), let the agent's user use its socket, and try again"
+    )]
+    EngineAway {
+        /// What was asked of it.
+        action: String,
+        /// What went wrong below.
+        #[source]
+        source: Source,
+    },
+    /// The container engine refused.
+    #[error("the container engine failed to {action}; its log says more (`journalctl -u docker`)")]
     Engine {
         /// What was asked of it.
         action: String,
@@ -341,11 +380,11 @@ impl DeployError {
             Self::Config { .. } => ErrorCode::InvalidInput,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::PortTaken { .. } | Self::NoFreePort { .. } => ErrorCode::PortTaken,
-            Self::NameTaken { .. } => ErrorCode::Conflict,
+            Self::NameTaken { .. } | Self::NoFreeNetwork { .. } => ErrorCode::Conflict,
             Self::ImageMissing { .. } => ErrorCode::ImageMissing,
             Self::Start { .. } => ErrorCode::StartFailed,
             Self::NotFound { .. } => ErrorCode::NotFound,
-            Self::Engine { .. } => ErrorCode::EngineUnavailable,
+            Self::Engine { .. } | Self::EngineAway { .. } => ErrorCode::EngineUnavailable,
             Self::Io { .. } => ErrorCode::Internal,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::Sink(_) => ErrorCode::EventsUnavailable,

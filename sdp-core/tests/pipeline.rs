@@ -85,6 +85,49 @@ async fn redeploying_keeps_the_port_and_leaves_one_instance() {
 }
 
 #[tokio::test]
+async fn a_service_of_a_sandbox_is_replaced_without_a_gap_and_the_previous_one_retires_when_told() {
+    let bench = bench();
+    let deploy = async |branch: &str, behaviour: Behaviour| {
+        bench.deployer.behave(behaviour);
+        let key = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+        let (request, sink) = (DeployRequest { key, ..request("eredar", branch) }, MemorySink::default());
+        let finished = bench.pipeline.run(&request, None, &sink, &CancellationToken::new()).await;
+        (finished, sink)
+    };
+    let (first, _) = deploy("main", Behaviour::Works).await;
+    let first = first.instance.unwrap();
+    let (bad, _) = deploy("feature/x", Behaviour::NeverHealthy).await;
+    assert_eq!((bad.state, bad.retiring), (S::Failed, None));
+    assert_eq!(bench.deployer.list().await.unwrap(), std::slice::from_ref(&first));
+
+    let (second, sink) = deploy("feature/x", Behaviour::Works).await;
+    let current = second.instance.unwrap();
+    assert_ne!(current.host_port, first.host_port);
+    let no_gap =
+        |event: &sdp_core::Event| matches!(&event.kind, EventKind::Log { line, .. } if line.contains("no gap"));
+    assert!(sink.events().iter().any(no_gap));
+    let ids = async || bench.deployer.list().await.unwrap().into_iter().map(|it| it.id).collect::<Vec<_>>();
+    assert_eq!(ids().await, [current.id.clone(), first.id.clone()], "both are there until nobody is sent to the first");
+
+    let (third, _) = deploy("main", Behaviour::Works).await;
+    let newest = third.instance.unwrap().id;
+    bench.pipeline.retire(&second.retiring.unwrap()).await.unwrap();
+    assert_eq!(ids().await, [newest.clone(), current.id], "a deployment that was itself replaced ends nothing");
+    bench.pipeline.retire(&third.retiring.unwrap()).await.unwrap();
+    assert_eq!(ids().await, [newest]);
+}
+
+#[tokio::test]
+async fn a_port_that_both_need_has_a_gap_and_the_log_says_how_long() {
+    let bench = bench();
+    bench.deploy("eredar", "main").await;
+    let (finished, sink) = bench.deploy("eredar", "feature/x").await;
+    assert_eq!(finished.retiring, None);
+    let told = |event: &sdp_core::Event| matches!(&event.kind, EventKind::Log { line, .. } if line.contains("was not served for at most"));
+    assert!(sink.events().iter().any(told));
+}
+
+#[tokio::test]
 async fn whatever_fails_the_previous_instance_and_its_checkout_are_put_back() {
     for (behaviour, stage, code) in [
         (Behaviour::BuildFails, Stage::Build, ErrorCode::BuildFailed),
@@ -132,29 +175,92 @@ async fn a_previous_instance_that_cannot_be_put_back_is_told_so() {
     assert_eq!(finished.failure.unwrap().previous_restored, Some(false));
 }
 
-#[tokio::test]
-async fn cancelling_works_in_every_stage_that_takes_time() {
-    for (behaviour, block_source, stage) in [
-        (Behaviour::Works, true, S::Source),
-        (Behaviour::BuildHangs, false, S::Build),
-        (Behaviour::NeverHealthy, false, S::Health),
-    ] {
-        let bench = bench();
-        let (good, _) = bench.deploy("eredar", "main").await;
-        bench.deployer.behave(behaviour);
-        bench.repos.block_prepare(block_source);
-        let (sink, cancel, request) = (MemorySink::default(), CancellationToken::new(), request("eredar", "feature/x"));
-        let run = bench.pipeline.run(&request, None, &sink, &cancel);
-        let stop = async {
-            while !sink.states().contains(&stage) {
-                tokio::task::yield_now().await;
-            }
-            cancel.cancel();
-        };
-        let (finished, ()) = tokio::join!(run, stop);
+/// Deploys `feature/x` of the gateway over `main` with a stage that does not end by itself.
+async fn hanging_in(
+    stage: S,
+    deadlines: Deadlines,
+    meanwhile: impl AsyncFnOnce(&MemorySink, &CancellationToken),
+) -> (Finished, MemorySink) {
+    let bench = bench();
+    bench.repos.clone().branch("gateway", "feature/x", &[("config.php", "…")]);
+    let (good, _) = bench.deploy("gateway", "main").await;
+    bench.repos.block_prepare(stage == S::Source);
+    bench.routes.hang(stage == S::Routes);
+    bench.deployer.behave(match stage {
+        S::Build => Behaviour::BuildHangs,
+        S::Start => Behaviour::StartHangs,
+        S::Health => Behaviour::NeverHealthy,
+        _ => Behaviour::Works,
+    });
+    let (sink, cancel, request) = (MemorySink::default(), CancellationToken::new(), request("gateway", "feature/x"));
+    let pipeline = bench.pipeline.clone().deadlines(deadlines);
+    let run = pipeline.run(&request, None, &sink, &cancel);
+    let arrive = async {
+        while !sink.states().contains(&stage) {
+            tokio::task::yield_now().await;
+        }
+        meanwhile(&sink, &cancel).await;
+        // Only what is under way hangs, not putting the previous overrides back.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        bench.routes.hang(false);
+    };
+    let (finished, ()) = tokio::join!(run, arrive);
+    assert_eq!(bench.deployer.answering(), [good.instance.unwrap()], "{stage}");
+    assert_eq!(bench.branch_checked_out("gateway").await.unwrap().as_str(), "main", "{stage}");
+    assert_eq!(sink.states().last(), Some(&finished.state), "{stage}");
+    (finished, sink)
+}
+
+const STAGES: [(S, Stage); 5] = [
+    (S::Source, Stage::Source),
+    (S::Build, Stage::Build),
+    (S::Start, Stage::Start),
+    (S::Health, Stage::Health),
+    (S::Routes, Stage::Routes),
+];
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_works_in_every_stage_and_undoes_it() {
+    for (state, stage) in STAGES {
+        let cancelled = async |_: &MemorySink, cancel: &CancellationToken| cancel.cancel();
+        let (finished, sink) = hanging_in(state, Deadlines::default(), cancelled).await;
         assert_eq!((finished.state, finished.failure), (S::Cancelled, None), "{stage}");
-        assert_eq!(bench.deployer.answering(), [good.instance.unwrap()], "{stage}");
-        assert_eq!(bench.branch_checked_out("eredar").await.unwrap().as_str(), "main", "{stage}");
+        let told = EventKind::Stage { stage, status: StageStatus::Cancelled };
+        assert!(sink.events().iter().any(|event| event.kind == told), "{stage}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_hangs_before_the_first_stage_keeps_no_deployment_for_ever() {
+    let bench = bench();
+    bench.deployer.behave(Behaviour::EngineHangs);
+    let (finished, sink) = bench.deploy("eredar", "main").await;
+    assert_eq!(finished.failure.unwrap().code, ErrorCode::Timeout);
+    assert_eq!(sink.states(), [S::Queued, S::Failed]);
+
+    let (sink, cancel, request) = (MemorySink::default(), CancellationToken::new(), request("eredar", "main"));
+    let run = bench.pipeline.run(&request, None, &sink, &cancel);
+    let (finished, ()) = tokio::join!(run, async { cancel.cancel() });
+    assert_eq!((finished.state, sink.states()), (S::Cancelled, vec![S::Queued, S::Cancelled]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_stage_has_a_deadline_and_is_undone_and_told_when_it_passes() {
+    let limit = Duration::from_millis(500);
+    let deadlines = Deadlines {
+        admission: limit,
+        source: limit,
+        build: limit,
+        start: limit,
+        health: limit,
+        routes: limit,
+        grace: Duration::from_secs(5),
+    };
+    for (state, stage) in STAGES {
+        let (finished, _) = hanging_in(state, deadlines.clone(), async |_, _| ()).await;
+        let failure = finished.failure.unwrap();
+        assert_eq!((failure.stage, failure.code), (Some(stage), ErrorCode::Timeout), "{}", failure.reason);
+        assert_eq!(failure.reason, format!("stage {stage} took longer than 500ms"));
     }
 }
 
@@ -169,15 +275,42 @@ async fn what_is_cancelled_before_it_begins_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_past_its_deadline_is_aborted_and_told_so() {
+async fn an_engine_that_is_restarted_meanwhile_is_waited_for_and_what_it_ended_is_started_again() {
     let bench = bench();
-    bench.deployer.behave(Behaviour::BuildHangs);
-    let deadlines = Deadlines { build: Duration::from_secs(5), ..Deadlines::default() };
-    let pipeline = bench.pipeline.clone().deadlines(deadlines);
-    let sink = MemorySink::default();
-    let finished = pipeline.run(&request("eredar", "main"), None, &sink, &CancellationToken::new()).await;
-    let failure = finished.failure.unwrap();
-    assert_eq!((failure.code, failure.reason.as_str()), (ErrorCode::Timeout, "stage build took longer than 5s"));
+    bench.deployer.behave(Behaviour::NeverHealthy);
+    let (sink, cancel, request) = (MemorySink::default(), CancellationToken::new(), request("eredar", "main"));
+    let run = bench.pipeline.run(&request, None, &sink, &cancel);
+    let restart = async {
+        while !sink.states().contains(&S::Health) {
+            tokio::task::yield_now().await;
+        }
+        // Longer than the program may take: that time is not its own.
+        bench.deployer.behave(Behaviour::EngineAway);
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        bench.deployer.behave(Behaviour::Works);
+        bench.deployer.make_healthy();
+    };
+    let (finished, ()) = tokio::join!(run, restart);
+    assert_eq!(finished.state, S::Running, "{:?}", finished.failure);
+    assert_eq!(bench.deployer.answering().len(), 1);
+    assert!(sink.lines().iter().any(|line| line.contains("the container engine was restarted")), "{:?}", sink.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stays_away_ends_the_deployment_and_is_named_with_the_cure() {
+    let bench = bench();
+    bench.deployer.behave(Behaviour::NeverHealthy);
+    let (sink, cancel, request) = (MemorySink::default(), CancellationToken::new(), request("eredar", "main"));
+    let run = bench.pipeline.run(&request, None, &sink, &cancel);
+    let stop = async {
+        while !sink.states().contains(&S::Health) {
+            tokio::task::yield_now().await;
+        }
+        bench.deployer.behave(Behaviour::EngineAway);
+    };
+    let failure = tokio::join!(run, stop).0.failure.unwrap();
+    assert_eq!((failure.stage, failure.code), (Some(Stage::Health), ErrorCode::EngineUnavailable));
+    assert!(failure.reason.contains("container engine") && failure.reason.contains("start it"), "{}", failure.reason);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::NetworkPool;
+
 /// How a [`DockerDeployer`](crate::DockerDeployer) uses the engine.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
@@ -17,6 +19,10 @@ pub struct DockerConfig {
     pub publish: IpAddr,
     /// How long a program may take to end after SIGTERM. Default 10 s.
     pub stop_timeout: Duration,
+    /// How long an engine that is away, as during its restart, is waited for. Default 20 s.
+    pub patience: Duration,
+    /// The addresses that sandboxes' networks are made from. Default `10.231.0.0/19`.
+    pub network_pool: NetworkPool,
 }
 
 impl DockerConfig {
@@ -27,6 +33,38 @@ impl DockerConfig {
             socket: "/var/run/docker.sock".into(),
             publish: Ipv4Addr::LOCALHOST.into(),
             stop_timeout: Duration::from_secs(10),
+            patience: Duration::from_secs(20),
+            network_pool: NetworkPool::default(),
+        }
+    }
+}
+
+/// How a [`SwarmDeployer`](crate::SwarmDeployer) uses its swarm.
+#[derive(Debug, Clone)]
+pub struct SwarmConfig {
+    /// Marks the services of this deployer: two agents on one swarm leave each other's alone.
+    pub owner: String,
+    /// The socket of the engine, which is a manager of the swarm. Default `/var/run/docker.sock`.
+    pub socket: PathBuf,
+    /// Where services may run, as the swarm writes it: `node.labels.sdp==yes`. None: on this machine
+    /// only, where the checkouts are. All else needs the checkouts shared under the same path.
+    pub constraints: Vec<String>,
+    /// How long a program may take to end after SIGTERM. Default 10 s.
+    pub stop_timeout: Duration,
+    /// How long an engine that is away, as during its restart, is waited for. Default 20 s.
+    pub patience: Duration,
+}
+
+impl SwarmConfig {
+    /// The defaults, for services marked with `owner`.
+    pub fn new(owner: impl Into<String>) -> Self {
+        let docker = DockerConfig::new(owner);
+        Self {
+            owner: docker.owner,
+            socket: docker.socket,
+            constraints: Vec::new(),
+            stop_timeout: docker.stop_timeout,
+            patience: docker.patience,
         }
     }
 }

@@ -1,23 +1,12 @@
 //! The adapter: [`Deployer`] on the Docker API.
 
 use std::{
-    collections::HashMap,
     net::{SocketAddr, TcpListener},
-    path::Path,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
-use bollard::{
-    Docker,
-    exec::{CreateExecOptions, StartExecResults},
-    models::{ContainerState, ContainerStateStatusEnum, ContainerSummary, ContainerUpdateBody},
-    query_parameters::{
-        CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
-        ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
-        RestartContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
-    },
-};
-use futures_util::StreamExt;
+use bollard::query_parameters::{CreateContainerOptionsBuilder, RestartContainerOptionsBuilder};
 use sdp_core::{
     Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, HostPort, Instance,
     InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
@@ -27,33 +16,46 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     build,
     config::DockerConfig,
-    docker::{container, engine, labels, output},
+    docker::{
+        container,
+        engine::{self, Engine},
+        found::Found,
+        labels, networks,
+        outages::Outages,
+        program,
+    },
     probe,
 };
+
+/// How often a container is made again whose network changed before it started.
+const NETWORK_TRIES: u32 = 3;
 
 /// [`Deployer`] in containers of a Docker engine.
 ///
 /// Everything it knows of an instance is in the container's labels. A replaced container is
-/// stopped and renamed to `<name>-previous` until the new one has proved healthy; when this
-/// process dies in between, [`list`](Deployer::list) shows it as parked. Clones share one
+/// renamed to `<name>-previous` until the new one has proved healthy, and stopped meanwhile unless
+/// the new one has another port; when this process dies in between, [`list`](Deployer::list) shows it as parked. Clones share one
 /// connection.
 #[derive(Debug, Clone)]
 pub struct DockerDeployer {
-    docker: Docker,
+    engine: Engine,
     client: reqwest::Client,
     config: DockerConfig,
+    outages: Outages,
+    /// Held from the look at a sandbox's network until a container belongs to it, or it is gone.
+    networks: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl DockerDeployer {
     /// Connects to the engine.
     ///
     /// # Errors
-    /// [`DeployError::Engine`] when it does not answer.
+    /// [`DeployError::EngineAway`] when it does not answer.
     pub async fn connect(config: DockerConfig) -> Result<Self, DeployError> {
-        let docker = engine::connect(&config.socket).await?;
+        let engine = Engine::connect(&config.socket, config.patience).await?;
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
-        Ok(Self { docker, client, config })
+        Ok(Self { engine, client, config, outages: Outages::default(), networks: Arc::default() })
     }
 
     /// Which of these images are not on the machine.
@@ -61,13 +63,7 @@ impl DockerDeployer {
     /// # Errors
     /// [`DeployError::Engine`].
     pub async fn missing_images<'a>(&self, images: &[&'a str]) -> Result<Vec<&'a str>, DeployError> {
-        let mut missing = Vec::new();
-        for image in images {
-            if !self.has_image(image).await? {
-                missing.push(*image);
-            }
-        }
-        Ok(missing)
+        self.engine.missing_images(images).await
     }
 
     /// Sends a signal (`SIGUSR1`) to a container of any name, for gateways that SDP did not start.
@@ -75,28 +71,12 @@ impl DockerDeployer {
     /// # Errors
     /// [`DeployError::Engine`].
     pub async fn signal_container(&self, name: &str, signal: &str) -> Result<(), DeployError> {
-        let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        self.docker.kill_container(name, Some(options)).await.map_err(engine::failed("signal a container"))
-    }
-
-    async fn has_image(&self, image: &str) -> Result<bool, DeployError> {
-        match self.docker.inspect_image(image).await {
-            Ok(_) => Ok(true),
-            Err(error) if engine::is_not_found(&error) => Ok(false),
-            Err(error) => Err(engine::failed("inspect an image")(error)),
-        }
-    }
-
-    /// Every container on the machine, ours or not.
-    async fn containers(&self) -> Result<Vec<Found>, DeployError> {
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let all = self.docker.list_containers(Some(options)).await.map_err(engine::failed("list containers"))?;
-        Ok(all.into_iter().filter_map(Found::new).collect())
+        self.engine.signal(name, signal).await
     }
 
     /// Our containers of `key`: the current one and the parked one.
     async fn of_key(&self, key: &InstanceKey) -> Result<(Option<Found>, Option<Found>), DeployError> {
-        let mut ours = self.containers().await?;
+        let mut ours = self.engine.containers().await?;
         ours.retain(|found| found.is_of(&self.config.owner) && labels::key(&found.labels).as_ref() == Some(key));
         let (parked, current): (Vec<_>, Vec<_>) =
             ours.into_iter().partition(|found| found.instance().is_some_and(|instance| instance.parked));
@@ -107,31 +87,17 @@ impl DockerDeployer {
         self.of_key(key).await?.0.ok_or_else(|| DeployError::NotFound { key: key.clone() })
     }
 
-    /// The instance with what only an inspection tells: exit code, start time, restarts.
-    async fn inspected(&self, found: &Found) -> Result<Option<Instance>, DeployError> {
-        let inspected = match self.docker.inspect_container(&found.id, None::<InspectContainerOptions>).await {
-            Err(error) if engine::is_not_found(&error) => return Ok(None),
-            inspected => inspected.map_err(engine::failed("inspect a container"))?,
-        };
-        let Some(mut instance) = found.instance() else { return Ok(None) };
-        let state = inspected.state.unwrap_or_default();
-        instance.started_at = state.started_at.as_deref().and_then(|at| at.parse().ok());
-        instance.restarts = inspected.restart_count.and_then(|count| count.try_into().ok()).unwrap_or(0);
-        instance.state = state_of(&state);
-        Ok(Some(instance))
-    }
-
     /// Refuses what would collide, before anything is touched. Answers the current and the parked
     /// container of the job's key.
     async fn admit(&self, job: &DeployJob) -> Result<(Option<Found>, Option<Found>), DeployError> {
-        let image = container::image(job)?;
-        if !self.has_image(&image).await? {
+        let image = program::image(job)?;
+        if self.engine.image_id(&image).await?.is_none() {
             return Err(DeployError::ImageMissing { image });
         }
         let name = job.key.container_name();
         let mut own_port_is_held = false;
         let (mut current, mut parked) = (None, None);
-        for found in self.containers().await? {
+        for found in self.engine.containers().await? {
             let ours = found.is_of(&self.config.owner);
             if ours && labels::key(&found.labels).as_ref() == Some(&job.key) {
                 own_port_is_held |= found.running && found.holds(job.host_port);
@@ -156,153 +122,116 @@ impl DockerDeployer {
         DeployError::PortTaken { port, holder: format!("another program on {address}") }
     }
 
-    /// Stops the current container and gives its name free.
-    async fn park(&self, found: &Found) -> Result<(), DeployError> {
-        self.stop_container(&found.id).await?;
-        self.rename(&found.id, &format!("{}{}", found.name, labels::PARKED_SUFFIX)).await
+    /// Gives the current container's name free, and stops it unless it is to serve on.
+    async fn park(&self, found: &Found, serves_on: bool) -> Result<(), DeployError> {
+        if !serves_on {
+            self.stop_for_good(found).await?;
+        }
+        self.engine.rename(&found.id, &format!("{}{}", found.name, labels::PARKED_SUFFIX)).await
     }
 
     /// Gives a parked container its name back, and starts it.
     async fn unpark(&self, id: &str, name: &str, start: bool) -> Result<(), DeployError> {
-        let found = self.containers().await?.into_iter().find(|found| found.id == id);
+        let found = self.engine.containers().await?.into_iter().find(|found| found.id == id);
         if found.is_some_and(|found| found.name != name) {
-            self.rename(id, name).await?;
+            self.engine.rename(id, name).await?;
         }
         if !start {
             return Ok(());
         }
-        let started = self.docker.start_container(id, None::<StartContainerOptions>).await;
-        engine::unless_gone(started).map_err(|source| DeployError::Start {
-            name: name.to_owned(),
-            last_lines: Vec::new(),
-            source: source.into(),
-        })
+        self.engine.keep_running(id, true).await?;
+        self.engine.start_container(id, name).await
     }
 
-    async fn rename(&self, id: &str, name: &str) -> Result<(), DeployError> {
-        let options = RenameContainerOptionsBuilder::new().name(name).build();
-        self.docker.rename_container(id, options).await.map_err(engine::failed("rename a container"))
+    async fn stop_for_good(&self, found: &Found) -> Result<(), DeployError> {
+        self.engine.keep_running(&found.id, false).await?;
+        self.engine.stop_container(&found.id, self.stop_seconds()).await
     }
 
-    async fn stop_container(&self, id: &str) -> Result<(), DeployError> {
-        let seconds = i32::try_from(self.config.stop_timeout.as_secs()).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        let stopped = self.docker.stop_container(id, Some(options)).await;
-        engine::unless_gone(stopped).map_err(engine::failed("stop a container"))
+    fn stop_seconds(&self) -> i32 {
+        i32::try_from(self.config.stop_timeout.as_secs()).unwrap_or(i32::MAX)
     }
 
-    async fn remove_container(&self, id: &str) -> Result<(), DeployError> {
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        let removed = self.docker.remove_container(id, Some(options)).await;
-        engine::unless_gone(removed).map_err(engine::failed("remove a container"))
-    }
-
-    /// Creates and starts the job's container; removes it again when it cannot be started.
+    /// Creates and starts the job's container; when it cannot be started, removes it again. While
+    /// the engine was away, what it answered says nothing of the container: it is made once more.
     async fn create(&self, job: &DeployJob, artifact: &Artifact) -> Result<Instance, DeployError> {
+        let outages = self.engine.outages();
+        let Err(error) = self.try_create(job, artifact).await else { return self.created(job).await };
+        self.engine.wait().await?;
+        self.remove_made(job.deployment).await?;
+        if self.engine.outages() == outages {
+            return Err(error);
+        }
+        match self.try_create(job, artifact).await {
+            Ok(()) => self.created(job).await,
+            Err(error) => {
+                self.remove_made(job.deployment).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_create(&self, job: &DeployJob, artifact: &Artifact) -> Result<(), DeployError> {
         let name = job.key.container_name();
         let body = container::body(&self.config.owner, self.config.publish, job, artifact)?;
-        let of_job = body.labels.clone().unwrap_or_default();
-        let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let failed = |source: bollard::errors::Error| DeployError::Start {
-            name: name.clone(),
-            last_lines: Vec::new(),
-            source: source.into(),
-        };
-        let created = self.docker.create_container(Some(options), body).await.map_err(failed)?;
-        if let Err(error) = self.docker.start_container(&created.id, None::<StartContainerOptions>).await {
-            self.remove_container(&created.id).await?;
-            // Somebody was quicker since the look at the port.
-            return Err(if engine::is_port_taken(&error) { self.taken(job.host_port) } else { failed(error) });
-        }
-        let found = Found { id: created.id, name: name.clone(), labels: of_job, ports: Vec::new(), running: true };
-        let inspected = self.inspected(&found).await?;
-        inspected.ok_or_else(|| DeployError::NotFound { key: job.key.clone() })
-    }
-
-    /// Runs a command in the container: its exit code decides.
-    async fn exec(&self, id: &str, command: &[String]) -> Result<Probe, DeployError> {
-        let failed = engine::failed("run a command in a container");
-        let options = CreateExecOptions {
-            cmd: Some(command.to_vec()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..Default::default()
-        };
-        let exec = self.docker.create_exec(id, options).await.map_err(&failed)?;
-        if let StartExecResults::Attached { mut output, .. } =
-            self.docker.start_exec(&exec.id, None).await.map_err(&failed)?
-        {
-            while let Some(chunk) = output.next().await {
-                chunk.map_err(&failed)?;
+        let options = || Some(CreateContainerOptionsBuilder::new().name(&name).build());
+        let docker = &self.engine.docker;
+        let sandbox = networks::sandbox(&job.key, &job.repo);
+        let mut tries_left = NETWORK_TRIES;
+        loop {
+            let created = {
+                let _networks = self.networks.lock().await;
+                if let Some(sandbox) = sandbox {
+                    self.engine.ensure_network(&self.config.owner, sandbox, &self.config.network_pool).await?;
+                }
+                docker.create_container(options(), body.clone()).await
+            };
+            let error = match created {
+                Err(error) => error,
+                Ok(created) => match docker.start_container(&created.id, None).await {
+                    Ok(()) => return Ok(()),
+                    // Somebody was quicker since the look at the port.
+                    Err(error) if engine::is_port_taken(&error) => return Err(self.taken(job.host_port)),
+                    Err(error) => error,
+                },
+            };
+            let error = engine::not_started(&name)(error);
+            // Another agent of this engine has just made the same network, or removed it.
+            let Some(sandbox) = sandbox.filter(|_| tries_left > 0) else { return Err(error) };
+            if self.engine.has_one_network(sandbox).await? {
+                return Err(error);
             }
-        }
-        let exit_code = self.docker.inspect_exec(&exec.id).await.map_err(&failed)?.exit_code;
-        Ok(match exit_code {
-            Some(0) => Probe::Healthy,
-            code => Probe::NotYet(format!("`{}` exited with {}", command.join(" "), code.unwrap_or(-1))),
-        })
-    }
-
-    async fn last_lines(&self, id: &str) -> Vec<String> {
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("10").build();
-        let lines = output::lines(self.docker.logs(id, Some(options)));
-        lines.filter_map(async |line| line.ok().map(|line| line.line)).collect().await
-    }
-}
-
-/// A container as the engine's list shows it.
-#[derive(Debug, Clone)]
-struct Found {
-    id: String,
-    name: String,
-    labels: HashMap<String, String>,
-    ports: Vec<u16>,
-    running: bool,
-}
-
-impl Found {
-    fn new(summary: ContainerSummary) -> Option<Self> {
-        let name = summary.names?.first()?.trim_start_matches('/').to_owned();
-        let ports = summary.ports.unwrap_or_default().into_iter().filter_map(|port| port.public_port).collect();
-        let running = summary.state.is_some_and(|state| matches!(state.to_string().as_str(), "running" | "restarting"));
-        Some(Self { id: summary.id?, name, labels: summary.labels.unwrap_or_default(), ports, running })
-    }
-
-    fn is_of(&self, owner: &str) -> bool {
-        self.labels.get(labels::OWNER).is_some_and(|label| label == owner)
-    }
-
-    /// Whether it publishes the port, or is ours and listens on it in the host's network.
-    fn holds(&self, port: HostPort) -> bool {
-        self.ports.contains(&port.get())
-            || self.labels.get(labels::PORT).is_some_and(|label| *label == port.to_string())
-    }
-
-    fn describe(&self) -> String {
-        match labels::key(&self.labels) {
-            Some(InstanceKey { sandbox: Some(sandbox), repo }) => {
-                format!("sandbox {sandbox}, repo {repo} (container {})", self.name)
-            }
-            Some(InstanceKey { sandbox: None, repo }) => {
-                format!("the quick deploy of {repo} (container {})", self.name)
-            }
-            None => format!("container {}, which is not SDP's", self.name),
+            tries_left -= 1;
+            self.remove_made(job.deployment).await?;
         }
     }
 
-    fn instance(&self) -> Option<Instance> {
-        let state = if self.running { InstanceState::Running } else { InstanceState::Exited { exit_code: 0 } };
-        labels::instance(&self.id, &self.name, &self.labels, state)
+    /// Removes the networks that nothing needs any more, that of this key's sandbox among them.
+    async fn prune_networks(&self, key: Option<&InstanceKey>) -> Result<(), DeployError> {
+        let _networks = self.networks.lock().await;
+        let sandbox = key.and_then(|key| key.sandbox.as_ref());
+        self.engine.prune_networks(&self.config.owner, sandbox).await
     }
-}
 
-fn state_of(state: &ContainerState) -> InstanceState {
-    let exit_code = state.exit_code.unwrap_or(0);
-    match state.status {
-        Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::PAUSED) => InstanceState::Running,
-        Some(ContainerStateStatusEnum::RESTARTING) => InstanceState::Restarting { exit_code },
-        Some(ContainerStateStatusEnum::CREATED) => InstanceState::Created,
-        _ => InstanceState::Exited { exit_code },
+    /// The container that was just made.
+    async fn created(&self, job: &DeployJob) -> Result<Instance, DeployError> {
+        let not_found = || DeployError::NotFound { key: job.key.clone() };
+        let found = self.made(job.deployment).await?.into_iter().next().ok_or_else(not_found)?;
+        self.engine.inspected(&found).await?.ok_or_else(not_found)
+    }
+
+    async fn remove_made(&self, deployment: DeploymentId) -> Result<(), DeployError> {
+        for found in self.made(deployment).await? {
+            self.engine.remove_container(&found.id).await?;
+        }
+        Ok(())
+    }
+
+    /// What was made for a deployment.
+    async fn made(&self, deployment: DeploymentId) -> Result<Vec<Found>, DeployError> {
+        let mut found = self.engine.containers().await?;
+        found.retain(|it| it.is_of(&self.config.owner) && labels::deployment(&it.labels) == Some(deployment));
+        Ok(found)
     }
 }
 
@@ -332,10 +261,9 @@ impl Deployer for DockerDeployer {
         sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Replacement, DeployError> {
-        let (current, parked) = self.admit(job).await?;
-        if cancel.is_cancelled() {
-            return Err(DeployError::Cancelled);
-        }
+        // Nothing is touched yet.
+        let admitted = cancel.run_until_cancelled(self.admit(job)).await;
+        let (current, parked) = admitted.unwrap_or(Err(DeployError::Cancelled))?;
         let name = job.key.container_name();
         // A parked one beside a current one is what a crash after the start left.
         let (previous, leftover) = match (current, parked) {
@@ -343,14 +271,16 @@ impl Deployer for DockerDeployer {
             (None, parked) => (parked, None),
         };
         if let Some(leftover) = leftover {
-            self.remove_container(&leftover.id).await?;
+            self.engine.remove_container(&leftover.id).await?;
         }
         let mut replaced = None;
+        let beside = previous.as_ref().is_some_and(|found| found.running && !found.holds(job.host_port));
         if let Some(found) = &previous {
-            replaced = self.inspected(found).await?;
-            sink.accept(EventKind::note(Stage::Start, format!("stopping {name} ({})", short(&found.id)))).await?;
+            replaced = self.engine.inspected(found).await?;
+            let what = if beside { "leaving the previous one to serve beside it" } else { "stopping" };
+            sink.accept(EventKind::note(Stage::Start, format!("{what}: {name} ({})", short(&found.id)))).await?;
             if found.name == name
-                && let Err(error) = self.park(found).await
+                && let Err(error) = self.park(found, beside).await
             {
                 self.unpark(&found.id, &name, found.running).await?;
                 return Err(error);
@@ -361,7 +291,7 @@ impl Deployer for DockerDeployer {
         let created = match created {
             // The last look: from here on a cancel goes through `revert`.
             Ok(current) if cancel.is_cancelled() => {
-                self.remove_container(&current.id).await?;
+                self.engine.remove_container(&current.id).await?;
                 Err(DeployError::Cancelled)
             }
             created => created,
@@ -369,57 +299,68 @@ impl Deployer for DockerDeployer {
         let current = match created {
             Ok(current) => current,
             Err(error) => {
-                if let Some(found) = &previous {
-                    self.unpark(&found.id, &name, found.running || found.name != name).await?;
+                match &previous {
+                    Some(found) => self.unpark(&found.id, &name, found.running || found.name != name).await?,
+                    None => self.prune_networks(Some(&job.key)).await?,
                 }
                 return Err(error);
             }
         };
+        self.outages.started(&current.id, &self.engine);
         let (id, port) = (short(&current.id), current.host_port);
         sink.accept(EventKind::note(Stage::Start, format!("started {name} ({id}) on port {port}"))).await?;
         let previous = replaced.map(|instance| Instance { parked: true, ..instance });
-        Ok(Replacement { current, previous })
+        Ok(Replacement { current, previous, beside })
     }
 
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError> {
-        let found = self.containers().await?.into_iter().find(|found| found.id == instance.id);
+        let engine = self.engine.impatient();
+        let found = engine.containers().await?.into_iter().find(|found| found.id == instance.id);
         let not_found = || DeployError::NotFound { key: instance.key.clone() };
-        let now = self.inspected(&found.ok_or_else(not_found)?).await?.ok_or_else(not_found)?;
+        let now = engine.inspected(&found.ok_or_else(not_found)?).await?.ok_or_else(not_found)?;
         match now.state {
             InstanceState::Running => {}
             InstanceState::Created => return Ok(Probe::NotYet("its program has not been started".into())),
+            InstanceState::Exited { .. } if self.outages.took_down(&instance.id, &self.engine) => {
+                return Ok(Probe::TakenDown);
+            }
             InstanceState::Exited { exit_code } | InstanceState::Restarting { exit_code } => {
-                return Ok(Probe::Dead { exit_code, last_lines: self.last_lines(&instance.id).await });
+                return Ok(Probe::Dead { exit_code, last_lines: engine.last_lines(&instance.id).await });
             }
         }
         let address = SocketAddr::new(self.config.publish, instance.host_port.get());
         match probe {
             HealthProbe::Http(path) => Ok(probe::http(&self.client, address, path).await),
             HealthProbe::Tcp => Ok(probe::tcp(address).await),
-            HealthProbe::Command(command) => self.exec(&instance.id, command).await,
+            HealthProbe::Command(command) => engine.exec(&instance.id, command).await,
         }
     }
 
     async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError> {
         let current = &replacement.current;
+        self.outages.forget(&current.id);
         if let Some(previous) = &replacement.previous {
-            self.remove_container(&previous.id).await?;
+            if let Some(found) =
+                self.engine.containers().await?.iter().find(|found| found.running && found.id == previous.id)
+            {
+                self.stop_for_good(found).await?;
+            }
+            self.engine.remove_container(&previous.id).await?;
         }
-        let body = ContainerUpdateBody { restart_policy: Some(container::keep_running()), ..Default::default() };
-        let updated = self.docker.update_container(&current.id, body).await;
-        engine::unless_gone(updated).map_err(engine::failed("set a restart policy"))?;
-        let found = self.containers().await?.into_iter().find(|found| found.id == current.id);
-        let Some(labels) = found.map(|found| found.labels) else { return Ok(()) };
-        if let (Some(checkout), Some(artifact)) = (labels.get(labels::CHECKOUT), labels.get(labels::ARTIFACT)) {
-            build::prune(Path::new(checkout), Path::new(artifact))
-                .map_err(|source| DeployError::Io { action: "remove old builds".into(), source })?;
-        }
-        Ok(())
+        self.engine.keep_running(&current.id, true).await?;
+        // An engine that was restarted since the last probe has not brought it back.
+        self.engine.start_container(&current.id, &current.name).await?;
+        let found = self.engine.containers().await?.into_iter().find(|found| found.id == current.id);
+        found.map_or(Ok(()), |found| labels::prune_builds(&found.labels))
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
-        self.remove_container(&replacement.current.id).await?;
-        let Some(previous) = &replacement.previous else { return Ok(false) };
+        self.outages.forget(&replacement.current.id);
+        self.engine.remove_container(&replacement.current.id).await?;
+        let Some(previous) = &replacement.previous else {
+            self.prune_networks(Some(&replacement.current.key)).await?;
+            return Ok(false);
+        };
         let ran = matches!(previous.state, InstanceState::Running | InstanceState::Restarting { .. });
         // One that was found parked had been stopped by us.
         let start = ran || previous.name != previous.key.container_name();
@@ -428,26 +369,23 @@ impl Deployer for DockerDeployer {
     }
 
     async fn stop(&self, key: &InstanceKey) -> Result<(), DeployError> {
-        let found = self.current(key).await?;
-        self.stop_container(&found.id).await
+        self.stop_for_good(&self.current(key).await?).await
     }
 
     async fn restart(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let found = self.current(key).await?;
-        let seconds = i32::try_from(self.config.stop_timeout.as_secs()).unwrap_or(i32::MAX);
-        let options = RestartContainerOptionsBuilder::new().t(seconds).build();
-        let restarted = self.docker.restart_container(&found.id, Some(options)).await;
-        restarted.map_err(|source| DeployError::Start {
-            name: found.name,
-            last_lines: Vec::new(),
-            source: source.into(),
-        })
+        if self.outages.is_final(&found.id) {
+            self.engine.keep_running(&found.id, true).await?;
+        }
+        let options = || Some(RestartContainerOptionsBuilder::new().t(self.stop_seconds()).build());
+        let restarted = self.engine.patiently(|| self.engine.docker.restart_container(&found.id, options())).await;
+        restarted.map_err(engine::not_started(&found.name))
     }
 
     async fn reload(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let found = self.current(key).await?;
         if found.running && found.labels.get(labels::RECIPE).is_some_and(|recipe| recipe == "php") {
-            self.signal_container(&found.id, "SIGUSR1").await?;
+            self.engine.signal(&found.id, "SIGUSR1").await?;
         }
         Ok(())
     }
@@ -455,20 +393,24 @@ impl Deployer for DockerDeployer {
     async fn remove(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let (current, parked) = self.of_key(key).await?;
         for found in current.into_iter().chain(parked) {
-            self.remove_container(&found.id).await?;
+            self.engine.remove_container(&found.id).await?;
         }
-        Ok(())
+        self.prune_networks(Some(key)).await
+    }
+
+    async fn prune(&self) -> Result<(), DeployError> {
+        self.prune_networks(None).await
     }
 
     async fn inspect(&self, key: &InstanceKey) -> Result<Instance, DeployError> {
         let found = self.current(key).await?;
-        self.inspected(&found).await?.ok_or_else(|| DeployError::NotFound { key: key.clone() })
+        self.engine.inspected(&found).await?.ok_or_else(|| DeployError::NotFound { key: key.clone() })
     }
 
     async fn list(&self) -> Result<Vec<Instance>, DeployError> {
         let mut instances = Vec::new();
-        for found in self.containers().await?.iter().filter(|found| found.is_of(&self.config.owner)) {
-            instances.extend(self.inspected(found).await?);
+        for found in self.engine.containers().await?.iter().filter(|found| found.is_of(&self.config.owner)) {
+            instances.extend(self.engine.inspected(found).await?);
         }
         instances.sort_by(|a, b| (&a.key, a.parked).cmp(&(&b.key, b.parked)));
         Ok(instances)
@@ -476,36 +418,12 @@ impl Deployer for DockerDeployer {
 
     async fn logs(&self, key: &InstanceKey, options: LogOptions) -> Result<LogLines, DeployError> {
         let found = self.current(key).await?;
-        let tail = options.tail.map_or_else(|| "all".to_owned(), |tail| tail.to_string());
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(options.follow).tail(&tail).build();
-        let docker = self.docker.clone();
-        Ok(output::lines(docker.logs(&found.id, Some(options))).boxed())
+        Ok(self.engine.lines(&found.id, options))
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
         let found = self.current(key).await?;
-        let options = StatsOptionsBuilder::new().stream(false).one_shot(false).build();
-        let mut samples = Box::pin(self.docker.stats(&found.id, Some(options)));
-        let not_found = || DeployError::NotFound { key: key.clone() };
-        let sample = samples.next().await.ok_or_else(not_found)?.map_err(engine::failed("tell statistics"))?;
-        let cpu = |stats: Option<&bollard::models::ContainerCpuStats>| {
-            let used = stats.and_then(|stats| stats.cpu_usage.as_ref()?.total_usage).unwrap_or(0);
-            (used as f64, stats.and_then(|stats| stats.system_cpu_usage).unwrap_or(0) as f64)
-        };
-        let (used, system) = cpu(sample.cpu_stats.as_ref());
-        let (used_before, system_before) = cpu(sample.precpu_stats.as_ref());
-        let online = sample.cpu_stats.as_ref().and_then(|stats| stats.online_cpus).unwrap_or(1);
-        let passed = system - system_before;
-        let cpus = if passed > 0.0 { (used - used_before) / passed * f64::from(online) } else { 0.0 };
-        let memory = sample.memory_stats.unwrap_or_default();
-        // As `docker stats` does: page cache is not the program's (cgroup v1, v2).
-        let counters = memory.stats.unwrap_or_default();
-        let cache = counters.get("total_inactive_file").or_else(|| counters.get("inactive_file")).copied().unwrap_or(0);
-        Ok(InstanceStats {
-            cpus,
-            memory_bytes: memory.usage.unwrap_or(0).saturating_sub(cache),
-            memory_limit_bytes: memory.limit,
-        })
+        self.engine.stats(&found.id, key).await
     }
 }
 

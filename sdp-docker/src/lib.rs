@@ -6,10 +6,16 @@ mod config;
 mod docker;
 mod docker_deployer;
 mod marked;
+mod network_pool;
 mod probe;
 mod process;
 mod process_deployer;
+mod swarm_deployer;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-pub use config::{DockerConfig, ProcessConfig};
+pub use config::{DockerConfig, ProcessConfig, SwarmConfig};
 pub use docker_deployer::DockerDeployer;
+pub use network_pool::{InvalidNetworkPool, NetworkPool};
 pub use process_deployer::ProcessDeployer;
+pub use swarm_deployer::SwarmDeployer;

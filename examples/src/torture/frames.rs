@@ -19,8 +19,8 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use super::{Report, daemon::Daemon, judge::judge, rig::ABSENT, rig::Rig, rig::patiently};
-use crate::Failed;
+use super::{Report, daemon::Daemon, rig::ABSENT, rig::Rig, rig::patiently};
+use crate::{Failed, judge::judge};
 
 /// How long either side has to answer.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -13,11 +13,12 @@ use sdp_server::{ServerConfig, Store};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use super::{daemon::Daemon, judge::LINES};
+use super::daemon::Daemon;
 use crate::{
     Failed,
     api::Api,
     content::USER,
+    judge::LINES,
     leftovers::{Leftovers, Runs},
     middlebox::Middlebox,
     ports::PortBlock,

@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Pat
 
 use futures_util::future::join_all;
 use sdp_core::{ComposerMode, RecipeKind, RepoSpec, problem::chain};
-use sdp_docker::{DockerConfig, DockerDeployer};
+use sdp_docker::{DockerDeployer, SwarmDeployer};
 use sdp_gateway::php::ConfigFile;
 use tokio::net::TcpStream;
 use url::Url;
 
 use super::{Finding, LIMIT};
 use crate::{
-    AgentConfig,
+    AgentConfig, adapters,
     config::DeployerKind,
     disk::{self, MIB},
 };
@@ -55,10 +55,7 @@ pub(super) async fn deployer(config: &AgentConfig) -> Vec<Finding> {
     if config.deployer.kind == DeployerKind::Process {
         return vec![Finding::ok("deployer", "processes of this machine, without isolation")];
     }
-    let mut docker = DockerConfig::new(config.name.as_str());
-    if let Some(socket) = &config.deployer.socket {
-        docker.socket = socket.clone();
-    }
+    let docker = adapters::docker(config);
     let socket = docker.socket.display().to_string();
     let connected = tokio::time::timeout(LIMIT, DockerDeployer::connect(docker)).await;
     let docker = match connected {
@@ -71,6 +68,10 @@ pub(super) async fn deployer(config: &AgentConfig) -> Vec<Finding> {
             return vec![Finding::broken("docker", format!("{socket}: {reason}"), cure)];
         }
     };
+    let mut findings = vec![Finding::ok("docker", format!("the engine answers on {socket}"))];
+    if config.deployer.kind == DeployerKind::Swarm {
+        findings.push(swarm(config).await);
+    }
     let images: BTreeSet<_> = config.repo.iter().filter_map(image).collect();
     let images: Vec<_> = images.into_iter().collect();
     let found = match docker.missing_images(&images).await {
@@ -82,7 +83,24 @@ pub(super) async fn deployer(config: &AgentConfig) -> Vec<Finding> {
         ),
         Err(error) => Finding::broken("images", chain(&error), "see the engine's log"),
     };
-    vec![Finding::ok("docker", format!("the engine answers on {socket}")), found]
+    findings.push(found);
+    findings
+}
+
+async fn swarm(config: &AgentConfig) -> Finding {
+    let check = "swarm";
+    let cure = "run `docker swarm init` here, or `docker node promote` this machine on a manager";
+    match tokio::time::timeout(LIMIT, SwarmDeployer::connect(adapters::swarm(config))).await {
+        Ok(Ok(_)) if config.deployer.constraints.is_empty() => {
+            Finding::ok(check, "the engine manages a swarm; services run on this machine only")
+        }
+        Ok(Ok(_)) => {
+            let constraints = config.deployer.constraints.join(", ");
+            Finding::ok(check, format!("the engine manages a swarm; services run where {constraints}"))
+        }
+        Ok(Err(error)) => Finding::broken(check, chain(&error), cure),
+        Err(_) => Finding::broken(check, "no answer", cure),
+    }
 }
 
 fn image(repo: &RepoSpec) -> Option<&str> {

@@ -20,6 +20,9 @@ pub(super) struct Record {
     /// The checkout as it was when its turn came, if there was one.
     #[serde(default)]
     pub(super) previous: Option<Checkout>,
+    /// Set when it has ended and something it made, or what it parked, is still to be put in order.
+    #[serde(default)]
+    pub(super) untidy: bool,
 }
 
 #[derive(Debug)]
@@ -65,14 +68,23 @@ impl Journal {
 
     /// Writes down that a deployment was accepted.
     pub(super) fn begin(&self, request: &DeployRequest) -> io::Result<()> {
-        self.write(request, None)
+        self.write(request, None, false)
     }
 
     /// Writes down what a deployment is about to change.
     pub(super) fn turn_came(&self, request: &DeployRequest, previous: Option<Checkout>) {
-        if let Err(error) = self.write(request, previous) {
+        if let Err(error) = self.write(request, previous, false) {
             let deployment = request.deployment;
             tracing::warn!(%deployment, %error, "the checkout could not be noted: a crash now would not put it back");
+        }
+    }
+
+    /// Writes down that a deployment has ended, but for what an engine that is away keeps from being
+    /// undone.
+    pub(super) fn untidy(&self, request: &DeployRequest) {
+        if let Err(error) = self.write(request, None, true) {
+            let deployment = request.deployment;
+            tracing::warn!(%deployment, %error, "what it left could not be noted: a crash now would forget it");
         }
     }
 
@@ -90,9 +102,9 @@ impl Journal {
         self.dir.join(format!("{deployment}.json"))
     }
 
-    fn write(&self, request: &DeployRequest, previous: Option<Checkout>) -> io::Result<()> {
+    fn write(&self, request: &DeployRequest, previous: Option<Checkout>, untidy: bool) -> io::Result<()> {
         let DeployRequest { deployment, key, branch, .. } = request;
-        let record = Record { deployment: *deployment, key: key.clone(), branch: branch.clone(), previous };
+        let record = Record { deployment: *deployment, key: key.clone(), branch: branch.clone(), previous, untidy };
         let temporary = self.dir.join(format!("{deployment}.new"));
         let mut file = File::create(&temporary)?;
         file.write_all(&serde_json::to_vec(&record)?)?;

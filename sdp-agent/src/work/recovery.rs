@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use sdp_core::{
-    DeploymentState, ErrorCode, EventKind, EventSink, Failure, Instance, InstanceKey, InstanceState, Replacement,
-    RouteChanges, Stage, StageStatus, problem::chain,
+    DeployError, DeploymentState, ErrorCode, EventKind, EventSink, Failure, Instance, InstanceKey, InstanceState,
+    Replacement, RouteChanges, Stage, StageStatus, problem::chain,
 };
 
-use super::{Inner, journal::Record};
+use super::{Inner, journal::Record, tidy};
 use crate::outbox::Progress;
 
 /// The first and the longest pause before a deployer that does not answer is asked again.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 pub(super) async fn recover(inner: &Inner) {
     let left: Vec<_> = inner.journal.left().iter().map(|record| (record, under_way(inner, record))).collect();
@@ -21,17 +21,27 @@ pub(super) async fn recover(inner: &Inner) {
             tracing::warn!(deployment = %record.deployment, error = chain(&error), "its build may still run");
         }
     }
-    let Some(mut instances) = instances(inner, left.iter().any(|(_, progress)| progress.is_some())).await else {
+    let needed = left.iter().any(|(record, progress)| progress.is_some() || record.untidy);
+    let Some(mut instances) = instances(inner, needed).await else {
         return;
     };
     for (record, progress) in left {
         if let Some(progress) = progress {
             end(inner, record, progress, &instances).await;
             instances.retain(|instance| instance.key != record.key);
+        } else if record.untidy {
+            if let Err(error) = tidy::once(inner, record.deployment, &record.key).await {
+                tracing::error!(key = %record.key, error = chain(&error), "what a deployment left stays; restart the agent to try again");
+            }
+            instances.retain(|instance| instance.key != record.key);
         }
         inner.journal.end(record.deployment);
     }
-    unpark(inner, &instances).await;
+    // Each that stays parked is told of.
+    unpark(inner, &instances).await.ok();
+    if let Err(error) = inner.parts.deployer.prune().await {
+        tracing::warn!(error = chain(&error), "what nothing needs any more could not be removed");
+    }
     end_the_rest(inner).await;
 }
 
@@ -70,7 +80,7 @@ async fn end(inner: &Inner, record: &Record, progress: Progress, instances: &[In
     let complete = matches!(progress.stage, Some((Stage::Routes, StageStatus::Done | StageStatus::Skipped)));
     let events = match current {
         Some(current) if complete => {
-            let replacement = Replacement { current: current.clone(), previous: previous.cloned() };
+            let replacement = Replacement { current: current.clone(), previous: previous.cloned(), beside: false };
             if let Err(error) = inner.parts.deployer.settle(&replacement).await {
                 tracing::warn!(key = %record.key, error = chain(&error), "the previous instance could not be removed");
             }
@@ -103,12 +113,12 @@ async fn rewind(inner: &Inner, record: &Record) {
 
 /// A parked instance as it was before it was parked. Of those that were stopped before, nothing is
 /// known any more: to serve again is the safer guess.
-fn served(parked: &Instance) -> Instance {
+pub(super) fn served(parked: &Instance) -> Instance {
     Instance { state: InstanceState::Running, ..parked.clone() }
 }
 
 /// Stands for the instance that would have taken the place of a parked one.
-fn never_made(parked: &Instance) -> Instance {
+pub(super) fn never_made(parked: &Instance) -> Instance {
     let name = parked.key.container_name();
     let id = format!("{name}-never-made");
     Instance { id, name, state: InstanceState::Created, parked: false, ..parked.clone() }
@@ -127,7 +137,7 @@ async fn revert(
         (None, Some(previous)) => never_made(previous),
         (None, None) => return None,
     };
-    let replacement = Replacement { current, previous: previous.map(served) };
+    let replacement = Replacement { current, previous: previous.map(served), beside: false };
     match inner.parts.deployer.revert(&replacement).await {
         Ok(restored) => restored.then_some(true),
         Err(error) => {
@@ -169,20 +179,29 @@ fn restarted(progress: Progress, previous_restored: Option<bool>) -> Vec<EventKi
 }
 
 /// Frees what is parked for no deployment under way: with a newer one in its place it is of no use,
-/// without one it serves again.
-async fn unpark(inner: &Inner, instances: &[Instance]) {
+/// without one it serves again. Answers the last that could not be.
+pub(super) async fn unpark(inner: &Inner, instances: &[Instance]) -> Result<(), DeployError> {
+    let mut result = Ok(());
     for parked in instances.iter().filter(|instance| instance.parked) {
         let newer = instances.iter().find(|instance| instance.key == parked.key && !instance.parked);
-        let replacement = |current: &Instance| Replacement { current: current.clone(), previous: Some(served(parked)) };
+        let replacement = |current: &Instance| Replacement {
+            current: current.clone(),
+            previous: Some(served(parked)),
+            beside: false,
+        };
         let done = match newer {
             Some(newer) => inner.parts.deployer.settle(&replacement(newer)).await,
             None => inner.parts.deployer.revert(&replacement(&never_made(parked))).await.map(drop),
         };
         match done {
             Ok(()) => tracing::warn!(key = %parked.key, "put a parked instance in order"),
-            Err(error) => tracing::error!(key = %parked.key, error = chain(&error), "a parked instance stays parked"),
+            Err(error) => {
+                tracing::error!(key = %parked.key, error = chain(&error), "a parked instance stays parked");
+                result = Err(error);
+            }
         }
     }
+    result
 }
 
 /// Ends what has events and no record, which only a damaged disk leaves.

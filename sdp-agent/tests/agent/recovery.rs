@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::support::*;
-use sdp_agent::Outbox;
+use sdp_agent::{Agent, Outbox};
 use sdp_core::{
     Artifact, DeployJob, Deployer, DeploymentId, DeploymentState, ErrorCode, EventKind, EventSink, HostPort,
     Replacement, RepoSource, Stage, StageStatus,
+    protocol::RequestBody,
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes, MemorySink},
 };
 
@@ -91,9 +92,10 @@ async fn a_parked_instance_that_nobody_stands_in_for_serves_again() {
     };
     let artifact = Artifact { path: None, reused: false };
     let sink = MemorySink::default();
-    let Replacement { current, previous } = deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    let Replacement { current, previous, .. } =
+        deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
     assert!(previous.unwrap().parked);
-    deployer.revert(&Replacement { current, previous: None }).await.unwrap();
+    deployer.revert(&Replacement { current, previous: None, beside: false }).await.unwrap();
     assert!(deployer.answering().is_empty());
 
     let agent = start(&server, dir.path(), parts(repos, deployer.clone()));
@@ -161,5 +163,51 @@ async fn one_killed_after_its_last_stage_is_ended_as_running() {
     let mut connection = server.welcome(Log::new()).await;
     connection.until_state(deployment, DeploymentState::Running).await;
     assert_eq!(deployer.answering().len(), 1);
+    agent.shutdown().await;
+}
+
+/// Cancels a deployment that stands in for `main` while the engine is away; answers the agent and
+/// the deployment that should serve again.
+async fn cancelled_without_engine(server: &Server, dir: &std::path::Path) -> (Agent, MemoryDeployer, DeploymentId) {
+    let deployer = MemoryDeployer::default();
+    let agent = start(server, dir, parts(repos(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    let good = connection.deploy(&quick("eredar"), "main").await;
+    connection.until_state(good, DeploymentState::Running).await;
+    deployer.behave(Behaviour::NeverHealthy);
+    let bad = connection.deploy(&quick("eredar"), "feature/x").await;
+    connection.until_state(bad, DeploymentState::Health).await;
+    deployer.behave(Behaviour::EngineAway);
+    connection.call(RequestBody::Cancel { deployment: bad }).await.unwrap();
+    connection.until_state(bad, DeploymentState::Cancelled).await;
+    let told = format!("{:?}", connection.log[&bad]);
+    assert!(told.contains("the previous instance could not be put back: the container engine does not answer"));
+    (agent, deployer, good)
+}
+
+async fn serves_alone(deployer: &MemoryDeployer, deployment: DeploymentId) {
+    deployer.behave(Behaviour::Works);
+    let alone = || deployer.answering().iter().map(|it| it.deployment).eq([deployment]);
+    eventually("the previous one to serve", alone).await;
+    assert_eq!(deployer.list().await.unwrap().len(), 1, "nothing else is left");
+}
+
+#[tokio::test]
+async fn what_an_engine_that_is_away_keeps_from_being_undone_is_undone_when_it_is_back() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let (agent, deployer, good) = cancelled_without_engine(&server, dir.path()).await;
+    serves_alone(&deployer, good).await;
+    eventually("the record's end", || files_below(&dir.path().join("work")).is_empty()).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_before_the_engine_is_back_leaves_it_to_the_next() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let (agent, deployer, good) = cancelled_without_engine(&server, dir.path()).await;
+    agent.shutdown().await;
+    assert_eq!(files_below(&dir.path().join("work")).len(), 1);
+    let agent = start(&server, dir.path(), parts(repos(), deployer.clone()));
+    serves_alone(&deployer, good).await;
     agent.shutdown().await;
 }

@@ -1,5 +1,6 @@
 //! What the doctor says of the way to the server, on real sockets.
 
+use sdp_docker::testing::PrivateEngine;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinHandle};
 
@@ -39,9 +40,14 @@ async fn server(upgrade: Option<&'static str>) -> (String, JoinHandle<()>) {
 
 /// What is found: the exit code, and the finding of a check.
 async fn findings(url: &str, more: &str, check: &str) -> (Option<i32>, Value) {
+    findings_with(url, more, &[], check).await
+}
+
+/// The same, with more flags.
+async fn findings_with(url: &str, more: &str, flags: &[&str], check: &str) -> (Option<i32>, Value) {
     let dir = tempfile::tempdir().unwrap();
     let config = write_config(dir.path(), url, more);
-    let output = run(&config, &["doctor", "--json"]).await;
+    let output = run(&config, &[&["doctor", "--json"], flags].concat()).await;
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     let finding = report["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == check);
     (output.status.code(), finding.unwrap().clone())
@@ -97,4 +103,22 @@ async fn findings_are_printed_for_people_with_their_cures() {
     assert!(said.contains("broken   http") && said.contains("-> start sdp-server there"), "{said}");
     assert_eq!(output.status.code(), Some(1));
     assert!(dir.path().join("data").read_dir().unwrap().next().is_none(), "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_without_a_swarm_is_told_apart_from_one_that_manages_one() {
+    let engine = PrivateEngine::start().expect("a private engine; .ci/setup installs what it needs");
+    let socket = format!("deployer.socket={}", engine.socket().display());
+    let flags = ["--set", "deployer.kind=swarm", "--set", "deployer.publish=0.0.0.0", "--set", &socket];
+    let found = async || findings_with("ws://127.0.0.1:1/ws/agent", "", &flags, "swarm").await.1;
+    let none = found().await;
+    assert_eq!(none["verdict"], "broken", "{none}");
+    assert!(none["cure"].as_str().unwrap().contains("docker swarm init"), "{none}");
+
+    let mut docker = tokio::process::Command::new("docker");
+    docker.env("DOCKER_HOST", format!("unix://{}", engine.socket().display()));
+    let made = docker.args(["swarm", "init", "--advertise-addr", "127.0.0.1"]).output().await.unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let swarm = found().await;
+    assert_eq!(swarm["verdict"], "ok", "{swarm}");
 }

@@ -152,7 +152,7 @@ async fn check_config_says_what_is_right_and_what_is_wrong() {
     let output = run(&config, &["check-config"]).await;
     assert!(output.status.success() && text(&output.stdout).contains("is valid"), "{}", text(&output.stderr));
 
-    let output = run(&config, &["check-config", "--set", "deployer.kind=swarm"]).await;
+    let output = run(&config, &["check-config", "--set", "deployer.kind=podman"]).await;
     assert!(
         !output.status.success() && text(&output.stderr).contains("--set deployer.kind"),
         "{}",

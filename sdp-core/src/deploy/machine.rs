@@ -19,6 +19,8 @@ use crate::{
 /// How long each stage may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadlines {
+    /// What is looked at before the first stage. Default 1 minute.
+    pub admission: Duration,
     /// `source`. Default 10 minutes, for the first clone of a large repository.
     pub source: Duration,
     /// `build`. Default 20 minutes: the repo's own `build_timeout` comes first.
@@ -37,6 +39,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
+            admission: Duration::from_secs(60),
             source: Duration::from_secs(600),
             build: Duration::from_secs(1200),
             start: Duration::from_secs(120),

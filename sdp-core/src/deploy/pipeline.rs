@@ -13,15 +13,16 @@ use super::{
     stages::{Stages, failure},
 };
 use crate::{
-    deployer::Deployer,
+    deployer::{DeployError, Deployer, Replacement},
     events::EventSink,
     model::{
         credentials::Credentials,
         deployment::{DeployRequest, DeploymentState, Failure},
         instance::Instance,
         names::RepoName,
+        units::format_duration,
     },
-    problem::{Problem, chain},
+    problem::{ErrorCode, Problem, chain},
     repos::RepoSource,
     routes::RouteStore,
 };
@@ -50,6 +51,9 @@ pub struct Finished {
     pub failure: Option<Failure>,
     /// What runs now because of it.
     pub instance: Option<Instance>,
+    /// Set while the previous instance serves on, on its own port: [`Pipeline::retire`] ends it once
+    /// nobody is sent there any more. The next deployment of the key does it too.
+    pub retiring: Option<Replacement>,
 }
 
 impl Pipeline {
@@ -106,17 +110,44 @@ impl Pipeline {
         let stages = Stages::new(self, request, credentials, sink);
         let mut machine = Machine::new(self.deadlines.clone());
         let mut todo: VecDeque<Command> = machine.enqueue().into();
-        todo.extend(match stages.admit().await {
-            Ok(()) if cancel.is_cancelled() => machine.on(Input::Cancel, Duration::ZERO),
-            Ok(()) => machine.on(Input::Begin, Duration::ZERO),
-            Err(problem) => machine.on(Input::Fail(failure(None, &problem)), Duration::ZERO),
-        });
+        let admitted = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Input::Cancel,
+            admitted = stages.admit() => admitted.map_or_else(refused, |()| Input::Begin),
+            () = tokio::time::sleep(self.deadlines.admission) => refused(late(self.deadlines.admission)),
+        };
+        todo.extend(machine.on(admitted, Duration::ZERO));
         drive(&mut machine, todo, &stages, cancel).await;
         let (state, failure) = machine.ended().expect("drive returns when the machine has ended");
         let failure = failure.cloned();
-        let instance = if state == DeploymentState::Running { stages.into_instance() } else { None };
-        Finished { state, failure, instance }
+        let replacement = stages.into_replacement().filter(|_| state == DeploymentState::Running);
+        let instance = replacement.as_ref().map(|replacement| replacement.current.clone());
+        let retiring = replacement.filter(|replacement| replacement.beside);
+        Finished { state, failure, instance, retiring }
     }
+
+    /// Ends what a deployment left serving beside itself. Nothing happens when another deployment has
+    /// taken its place meanwhile. Called in turn with the key's deployments.
+    ///
+    /// # Errors
+    /// [`DeployError`], as [`Deployer::settle`].
+    pub async fn retire(&self, replacement: &Replacement) -> Result<(), DeployError> {
+        match self.deployer.inspect(&replacement.current.key).await {
+            Ok(now) if now.deployment == replacement.current.deployment => self.deployer.settle(replacement).await,
+            Ok(_) | Err(DeployError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn refused(problem: Problem) -> Input {
+    Input::Fail(failure(None, &problem))
+}
+
+fn late(limit: Duration) -> Problem {
+    let limit = format_duration(limit);
+    let text = format!("what runs on this agent was not known within {limit}; see its engine's log, and deploy again");
+    Problem::new(ErrorCode::Timeout, text)
 }
 
 /// Carries out the machine's commands until it has ended.

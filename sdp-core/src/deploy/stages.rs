@@ -9,7 +9,12 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{machine::Input, pipeline::Pipeline, ports::PortLease, slots::BuildSlot};
+use super::{
+    machine::Input,
+    pipeline::Pipeline,
+    ports::{PortLease, PortWish},
+    slots::BuildSlot,
+};
 use crate::{
     deployer::{Artifact, DeployError, DeployJob, LogOptions, Probe, Replacement},
     events::{EventSink, SinkError},
@@ -18,7 +23,7 @@ use crate::{
         credentials::Credentials,
         deployment::{DeployRequest, Failure, Stage},
         event::EventKind,
-        instance::Instance,
+        instance::InstanceState,
         names::EnvName,
         repo::{Checkout, RepoSpec},
         route::{RouteChanges, RouteOrigin, RouteTable},
@@ -31,6 +36,9 @@ use crate::{
 
 /// How many of an unhealthy instance's last lines its failure quotes.
 const LAST_LINES: u32 = 10;
+
+/// How long the health check waits for an engine that is away.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a picked port that turns out taken is replaced by another.
 const PORT_PICKS: u32 = 10;
@@ -61,6 +69,8 @@ struct Progress {
     source_begun: bool,
     job: Option<DeployJob>,
     artifact: Option<Artifact>,
+    /// When the previous instance began to be replaced.
+    swap_began: Option<Instant>,
     replacement: Option<Replacement>,
     waits: Waits,
 }
@@ -114,7 +124,14 @@ impl<'a> Stages<'a> {
             return Err(problem.field(format!("env.{name}")));
         }
         let running = self.pipeline.deployer.list().await.map_err(|error| Problem::from(&error))?;
-        let lease = self.pipeline.ports.lease(key, self.request.host_port, &running);
+        // A service is reached through the gateway's route, which is pointed at the new port.
+        let is_routed = key.sandbox.is_some() && repo.service.is_some();
+        let wish = match self.request.host_port {
+            Some(port) => PortWish::This(port),
+            None if is_routed => PortWish::Another,
+            None => PortWish::Same,
+        };
+        let lease = self.pipeline.ports.lease(key, wish, &running);
         let port = lease.map_err(|error| Problem::from(&error))?;
         let mut progress = self.progress();
         (progress.repo, progress.env, progress.port) = (Some(repo), env, Some(port));
@@ -207,6 +224,7 @@ impl<'a> Stages<'a> {
         let mut job = self.job()?;
         let artifact = self.progress().artifact.clone().ok_or_else(out_of_order)?;
         let mut picks_left = PORT_PICKS;
+        self.progress().swap_began = Some(Instant::now());
         let replacement = loop {
             match self.pipeline.deployer.start(&job, &artifact, self.sink, cancel).await {
                 Ok(replacement) => break replacement,
@@ -219,9 +237,10 @@ impl<'a> Stages<'a> {
                 Err(error) => return Err(Problem::from(&error)),
             }
         };
+        let host = replacement.current.host.as_deref().unwrap_or(&self.pipeline.advertise);
         let endpoint = EventKind::Endpoint {
             host_port: replacement.current.host_port,
-            url: RepoInfo::from(&job.repo).url(&self.pipeline.advertise, replacement.current.host_port),
+            url: RepoInfo::from(&job.repo).url(host, replacement.current.host_port),
             instance: replacement.current.name.clone(),
         };
         self.progress().replacement = Some(replacement);
@@ -235,7 +254,7 @@ impl<'a> Stages<'a> {
         running.retain(|instance| instance.key != self.request.key);
         let mut progress = self.progress();
         progress.port = None;
-        let lease = self.pipeline.ports.lease(&self.request.key, None, &running);
+        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, &running);
         let lease = lease.map_err(|error| Problem::from(&error))?;
         let job = progress.job.as_mut().ok_or_else(out_of_order)?;
         job.host_port = lease.port();
@@ -249,24 +268,37 @@ impl<'a> Stages<'a> {
         let replacement = self.progress().replacement.clone().ok_or_else(out_of_order)?;
         let deployer = &self.pipeline.deployer;
         let began = Instant::now();
-        let mut told = String::new();
+        let (mut told, mut absence) = (String::new(), Absence::default());
         loop {
             let probe = tokio::select! {
                 probe = deployer.probe(&replacement.current, &check.probe) => probe,
                 () = cancel.cancelled() => Err(DeployError::Cancelled),
             };
+            let probe = match probe {
+                Err(error @ DeployError::EngineAway { .. }) if absence.lasts() <= ENGINE_PATIENCE => {
+                    absence.goes_on();
+                    Ok(Probe::NotYet(chain(&error)))
+                }
+                probe => probe.inspect(|_| absence.ends()),
+            };
             match probe.map_err(|error| Problem::from(&error))? {
                 Probe::Healthy => {
                     let ms = began.elapsed().as_millis();
                     self.note(Stage::Health, format!("healthy after {ms} ms")).await?;
+                    self.tell_gap(&replacement).await?;
                     return Ok(Did::Work);
+                }
+                // An engine that comes back starts only what had proved healthy.
+                Probe::TakenDown => {
+                    self.note(Stage::Health, "the container engine was restarted; starting the instance again").await?;
+                    deployer.restart(&self.request.key).await.map_err(|error| Problem::from(&error))?;
                 }
                 Probe::Dead { exit_code, last_lines } => {
                     let tail = crate::deployer::tail(&last_lines);
                     let text = format!("{} exited with {exit_code}{tail}", replacement.current.name);
                     return Err(Problem::new(ErrorCode::Unhealthy, text));
                 }
-                Probe::NotYet(reason) if began.elapsed() >= check.timeout => {
+                Probe::NotYet(reason) if began.elapsed() >= check.timeout + absence.total() => {
                     let tail = crate::deployer::tail(&self.last_lines().await);
                     let limit = format_duration(check.timeout);
                     let text = format!("not healthy after {limit}: {reason}; its program still runs{tail}");
@@ -284,6 +316,20 @@ impl<'a> Stages<'a> {
                 () = cancel.cancelled() => return Err(Problem::from(&DeployError::Cancelled)),
             }
         }
+    }
+
+    /// Says how long nobody served while one instance took the other's place.
+    async fn tell_gap(&self, replacement: &Replacement) -> Result<(), Problem> {
+        let Some(previous) = &replacement.previous else { return Ok(()) };
+        let (port, began) = (previous.host_port, self.progress().swap_began);
+        let line = match began {
+            _ if replacement.beside => format!("no gap: the previous instance serves on port {port} meanwhile"),
+            Some(began) if previous.state == InstanceState::Running => {
+                format!("port {port} was not served for at most {} ms", began.elapsed().as_millis())
+            }
+            _ => return Ok(()),
+        };
+        self.note(Stage::Health, line).await
     }
 
     async fn routes(&self) -> Result<Did, Problem> {
@@ -355,7 +401,7 @@ impl<'a> Stages<'a> {
 
     pub(super) async fn settle(&self) -> Input {
         let replacement = self.progress().replacement.clone();
-        if let Some(replacement) = replacement
+        if let Some(replacement) = replacement.filter(|replacement| !replacement.beside)
             && let Err(error) = self.pipeline.deployer.settle(&replacement).await
         {
             self.tell(format!("the previous instance could not be removed: {}", chain(&error))).await;
@@ -370,9 +416,8 @@ impl<'a> Stages<'a> {
         }
     }
 
-    pub(super) fn into_instance(self) -> Option<Instance> {
-        let progress = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
-        progress.replacement.map(|replacement| replacement.current)
+    pub(super) fn into_replacement(self) -> Option<Replacement> {
+        self.progress.into_inner().unwrap_or_else(PoisonError::into_inner).replacement
     }
 
     fn job(&self) -> Result<DeployJob, Problem> {
@@ -392,6 +437,34 @@ impl<'a> Stages<'a> {
             Ok(lines) => lines.filter_map(async |line| line.ok().map(|line| line.line)).collect().await,
             Err(_) => Vec::new(),
         }
+    }
+}
+
+/// The times during a health check that the engine was away. They are not the program's.
+#[derive(Debug, Default)]
+struct Absence {
+    since: Option<Instant>,
+    past: Duration,
+}
+
+impl Absence {
+    fn goes_on(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn ends(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.past += since.elapsed();
+        }
+    }
+
+    /// How long the present one has lasted.
+    fn lasts(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn total(&self) -> Duration {
+        self.past + self.lasts()
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Instance {
     pub key: InstanceKey,
     /// The deployer's name for it: a container id, a process id.
     pub id: String,
-    /// Its container name, or the like.
+    /// Its container name, or one that begins with it.
     pub name: String,
     /// The deployment that made it.
     pub deployment: DeploymentId,
@@ -25,6 +25,9 @@ pub struct Instance {
     pub commit: CommitId,
     /// The host port it answers on.
     pub host_port: HostPort,
+    /// The host that it answers on, where that is not the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Whether it runs.
     pub state: InstanceState,
     /// When its program was last started, if ever.
@@ -33,8 +36,8 @@ pub struct Instance {
     /// How often it was restarted on its own after exiting.
     #[serde(default)]
     pub restarts: u32,
-    /// Set while a newer deployment has taken its name but is not healthy yet: stopped, and to be
-    /// put back if the newer one fails.
+    /// Set while a newer deployment has taken its name and may still fail, or requests may still be
+    /// sent here: kept, to be put back or removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
 }

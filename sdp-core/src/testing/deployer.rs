@@ -32,6 +32,8 @@ pub enum Behaviour {
     BuildFails,
     /// Builds wait until they are cancelled.
     BuildHangs,
+    /// Starts wait until they are cancelled.
+    StartHangs,
     /// Starts fail.
     StartFails,
     /// What is started exits at once.
@@ -40,6 +42,10 @@ pub enum Behaviour {
     NeverHealthy,
     /// The previous instance cannot be put back.
     RevertFails,
+    /// The engine is away. It takes what has not been settled down with it.
+    EngineAway,
+    /// The engine does not tell what runs, and does not refuse either.
+    EngineHangs,
 }
 
 /// A [`Deployer`] that runs nothing. Clones share their machine; nothing survives the process.
@@ -67,12 +73,28 @@ struct Machine {
 struct Running {
     instance: Instance,
     behaviour: Behaviour,
+    settled: bool,
+    taken_down: bool,
 }
 
 impl MemoryDeployer {
     /// Behaves so from now on.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.machine().behaviour = behaviour;
+        let mut machine = self.machine();
+        machine.behaviour = behaviour;
+        if behaviour == Behaviour::EngineAway {
+            for running in machine.instances.iter_mut().filter(|running| !running.settled) {
+                running.instance.state = InstanceState::Exited { exit_code: 137 };
+                running.taken_down = true;
+            }
+        }
+    }
+
+    /// Lets what never became healthy do so.
+    pub fn make_healthy(&self) {
+        for running in &mut self.machine().instances {
+            running.behaviour = Behaviour::Works;
+        }
     }
 
     /// How many builds were begun.
@@ -98,6 +120,15 @@ impl MemoryDeployer {
 }
 
 impl Machine {
+    fn engine(&self, action: &str) -> Result<(), DeployError> {
+        match self.behaviour {
+            Behaviour::EngineAway => {
+                Err(DeployError::EngineAway { action: action.to_owned(), source: "connection refused".into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn find(&mut self, key: &InstanceKey) -> Result<&mut Running, DeployError> {
         let mut current = self.instances.iter_mut().filter(|running| !running.instance.parked);
         current.find(|running| running.instance.key == *key).ok_or_else(|| DeployError::NotFound { key: key.clone() })
@@ -147,10 +178,14 @@ impl Deployer for MemoryDeployer {
         _sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Replacement, DeployError> {
+        if self.machine().behaviour == Behaviour::StartHangs {
+            cancel.cancelled().await;
+        }
         if cancel.is_cancelled() {
             return Err(DeployError::Cancelled);
         }
         let mut machine = self.machine();
+        machine.engine("start a container")?;
         let name = job.key.container_name();
         for running in &machine.instances {
             let held = &running.instance;
@@ -171,6 +206,9 @@ impl Deployer for MemoryDeployer {
             running.instance.parked = true;
             running.instance.clone()
         });
+        let beside = previous
+            .as_ref()
+            .is_some_and(|previous| previous.state == InstanceState::Running && previous.host_port != job.host_port);
         machine.made += 1;
         let behaviour = machine.behaviour;
         let current = Instance {
@@ -181,6 +219,7 @@ impl Deployer for MemoryDeployer {
             branch: job.checkout.branch.clone(),
             commit: job.checkout.commit.clone(),
             host_port: job.host_port,
+            host: None,
             state: match behaviour {
                 Behaviour::Crashes => InstanceState::Exited { exit_code: 3 },
                 _ => InstanceState::Running,
@@ -189,14 +228,18 @@ impl Deployer for MemoryDeployer {
             restarts: 0,
             parked: false,
         };
-        machine.instances.push(Running { instance: current.clone(), behaviour });
-        Ok(Replacement { current, previous })
+        machine.instances.push(Running { instance: current.clone(), behaviour, settled: false, taken_down: false });
+        Ok(Replacement { current, previous, beside })
     }
 
     async fn probe(&self, instance: &Instance, _probe: &HealthProbe) -> Result<Probe, DeployError> {
         let mut machine = self.machine();
+        machine.engine("list containers")?;
         let running = machine.by_id(&instance.id);
         let running = running.ok_or_else(|| DeployError::NotFound { key: instance.key.clone() })?;
+        if std::mem::take(&mut running.taken_down) {
+            return Ok(Probe::TakenDown);
+        }
         Ok(match (&running.instance.state, running.behaviour) {
             (InstanceState::Exited { exit_code }, _) => {
                 Probe::Dead { exit_code: *exit_code, last_lines: vec!["panic: told to crash".into()] }
@@ -208,12 +251,18 @@ impl Deployer for MemoryDeployer {
 
     async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError> {
         let key = &replacement.current.key;
-        self.machine().instances.retain(|running| running.instance.key != *key || !running.instance.parked);
+        let mut machine = self.machine();
+        machine.engine("remove a container")?;
+        machine.instances.retain(|running| running.instance.key != *key || !running.instance.parked);
+        if let Some(running) = machine.by_id(&replacement.current.id) {
+            running.settled = true;
+        }
         Ok(())
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
         let mut machine = self.machine();
+        machine.engine("remove a container")?;
         machine.instances.retain(|running| running.instance.id != replacement.current.id);
         let Some(previous) = &replacement.previous else { return Ok(false) };
         if machine.behaviour == Behaviour::RevertFails {
@@ -230,6 +279,7 @@ impl Deployer for MemoryDeployer {
 
     async fn restart(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let mut machine = self.machine();
+        machine.engine("start a container")?;
         let running = machine.find(key)?;
         running.instance.state = InstanceState::Running;
         running.instance.started_at = Some(Timestamp::now());
@@ -253,8 +303,13 @@ impl Deployer for MemoryDeployer {
     }
 
     async fn list(&self) -> Result<Vec<Instance>, DeployError> {
+        if self.machine().behaviour == Behaviour::EngineHangs {
+            std::future::pending::<()>().await;
+        }
         let mut all: BTreeMap<_, _> = BTreeMap::new();
-        for running in &self.machine().instances {
+        let machine = self.machine();
+        machine.engine("list containers")?;
+        for running in &machine.instances {
             let instance = running.instance.clone();
             all.insert((instance.key.clone(), instance.parked), instance);
         }
@@ -290,6 +345,10 @@ mod tests {
     impl JobFixture for Fixture {
         fn deployer(&self) -> &dyn Deployer {
             &self.deployer
+        }
+
+        fn another_port(&self) -> crate::HostPort {
+            crate::HostPort::new(20_003).unwrap()
         }
 
         async fn job(&self, repo: &str, program: Program) -> DeployJob {

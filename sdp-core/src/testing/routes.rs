@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -44,6 +45,7 @@ struct Gateway {
     not_routable: BTreeMap<ServiceName, String>,
     reloads: u64,
     fail_reload: bool,
+    hangs: bool,
 }
 
 impl MemoryRoutes {
@@ -112,6 +114,11 @@ impl MemoryRoutes {
     /// Whether reloads fail from now on.
     pub fn fail_reload(&self, fail: bool) {
         self.gateway().fail_reload = fail;
+    }
+
+    /// Whether changes do not come to an end from now on.
+    pub fn hang(&self, hang: bool) {
+        self.gateway().hangs = hang;
     }
 
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
@@ -220,6 +227,9 @@ impl RouteStore for MemoryRoutes {
     }
 
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError> {
+        while self.gateway().hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut gateway = self.gateway();
         gateway.check(changes)?;
         let changed = gateway.claims.changed(changes, gateway.clock.now())?;

@@ -1,8 +1,12 @@
 //! What a container says about itself: everything that SDP knows of an instance.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
-use sdp_core::{Artifact, DeployJob, HostPort, Instance, InstanceKey, InstanceState};
+use sdp_core::{
+    Artifact, DeployError, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState, SandboxName,
+};
+
+use crate::build;
 
 pub(crate) const OWNER: &str = "sdp.owner";
 const SANDBOX: &str = "sdp.sandbox";
@@ -12,8 +16,8 @@ const BRANCH: &str = "sdp.branch";
 const COMMIT: &str = "sdp.commit";
 pub(crate) const PORT: &str = "sdp.port";
 pub(crate) const RECIPE: &str = "sdp.recipe";
-pub(crate) const CHECKOUT: &str = "sdp.checkout";
-pub(crate) const ARTIFACT: &str = "sdp.artifact";
+const CHECKOUT: &str = "sdp.checkout";
+const ARTIFACT: &str = "sdp.artifact";
 
 /// The end of a parked container's name. Labels cannot change; names can.
 pub(crate) const PARKED_SUFFIX: &str = "-previous";
@@ -39,6 +43,26 @@ pub(crate) fn of_job(owner: &str, job: &DeployJob, artifact: &Artifact) -> HashM
     labels
 }
 
+/// The labels of a sandbox's network.
+pub(crate) fn of_network(owner: &str, sandbox: &SandboxName) -> HashMap<String, String> {
+    HashMap::from([(OWNER.into(), owner.to_owned()), (SANDBOX.into(), sandbox.to_string())])
+}
+
+/// The sandbox whose network has these labels.
+pub(crate) fn network_sandbox(labels: Option<&HashMap<String, String>>) -> Option<&String> {
+    labels.filter(|labels| labels.contains_key(OWNER))?.get(SANDBOX)
+}
+
+/// Whether these are labels of a sandbox's network that `owner` made.
+pub(crate) fn is_network_of(labels: Option<&HashMap<String, String>>, owner: &str) -> bool {
+    labels.is_some_and(|labels| labels.contains_key(SANDBOX) && labels.get(OWNER).is_some_and(|it| it == owner))
+}
+
+/// The deployment that labels name.
+pub(crate) fn deployment(labels: &HashMap<String, String>) -> Option<DeploymentId> {
+    labels.get(DEPLOYMENT)?.parse().ok()
+}
+
 /// The key that labels name; none when they are not ours.
 pub(crate) fn key(labels: &HashMap<String, String>) -> Option<InstanceKey> {
     let repo = labels.get(REPO)?.parse().ok()?;
@@ -47,6 +71,13 @@ pub(crate) fn key(labels: &HashMap<String, String>) -> Option<InstanceKey> {
         None => None,
     };
     Some(InstanceKey { sandbox, repo })
+}
+
+/// Removes builds that the instance with these labels has no use for.
+pub(crate) fn prune_builds(labels: &HashMap<String, String>) -> Result<(), DeployError> {
+    let Some((checkout, artifact)) = labels.get(CHECKOUT).zip(labels.get(ARTIFACT)) else { return Ok(()) };
+    let pruned = build::prune(Path::new(checkout), Path::new(artifact));
+    pruned.map_err(|source| DeployError::Io { action: "remove old builds".into(), source })
 }
 
 /// The instance that a container's labels and name tell of; none when they are not whole.
@@ -63,10 +94,11 @@ pub(crate) fn instance(
         // A sandbox may be called so that its plain name ends like a parked one.
         parked: name == format!("{plain}{PARKED_SUFFIX}"),
         name: name.to_owned(),
-        deployment: labels.get(DEPLOYMENT)?.parse().ok()?,
+        deployment: deployment(labels)?,
         branch: labels.get(BRANCH)?.parse().ok()?,
         commit: labels.get(COMMIT)?.parse().ok()?,
         host_port: labels.get(PORT)?.parse::<HostPort>().ok()?,
+        host: None,
         state,
         started_at: None,
         restarts: 0,

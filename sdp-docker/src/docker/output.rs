@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bollard::{container::LogOutput, errors::Error};
 use futures_util::{Stream, StreamExt, stream};
-use sdp_core::{DeployError, LogLine, LogStream};
+use sdp_core::{DeployError, LogLine, LogLines, LogStream};
 
 use super::engine;
 
@@ -64,6 +64,15 @@ pub(crate) fn lines(
             }
         }
     })
+}
+
+/// The texts of the lines that come.
+pub(crate) async fn texts(mut lines: LogLines) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Some(line) = lines.next().await {
+        texts.extend(line.map(|line| line.line));
+    }
+    texts
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use sdp_core::{Deployment, DeploymentState, Event, EventKind, LogStream};
 
 /// How many lines the build prints, one every 20 ms.
-pub(super) const LINES: usize = 40;
+pub const LINES: usize = 40;
 
 /// Judges a deployment that has ended by its log.
-pub(super) fn judge(deployment: &Deployment, events: &[Event], complain: &mut impl FnMut(String)) {
+pub fn judge(deployment: &Deployment, events: &[Event], complain: &mut impl FnMut(String)) {
     for (place, event) in (1..).zip(events) {
         if event.seq != place {
             return complain(format!("event {} stands where {place} was expected", event.seq));

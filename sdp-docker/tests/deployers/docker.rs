@@ -1,161 +1,16 @@
-//! Both deployers against the contract, with real programs, on the real engine.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+//! What containers are made of, and what keeps them from being made.
 
-use std::{
-    collections::BTreeMap,
-    net::TcpListener,
-    path::PathBuf,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{net::TcpListener, path::PathBuf, process::Command};
 
-use async_trait::async_trait;
 use sdp_core::{
-    Checkout, DeployError, DeployJob, Deployer, DeploymentId, HostPort, Instance, InstanceKey, Probe, Replacement,
-    RepoSpec,
-    testing::{
-        MemorySink,
-        conformance::deployer::{JobFixture, Program, suite},
-    },
+    DeployError, Deployer, HostPort, Instance, InstanceKey, Probe, Replacement,
+    testing::{MemorySink, conformance::deployer::Program},
 };
 use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-const BASE_IMAGE: &str = "sdp-base:dev";
-
-/// A port that was free a moment ago.
-fn free_port() -> HostPort {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    HostPort::new(listener.local_addr().unwrap().port()).unwrap()
-}
-
-/// A checkout of busybox scripts, and jobs for it.
-struct Jobs<D> {
-    deployer: D,
-    dir: TempDir,
-    ports: BTreeMap<String, HostPort>,
-    trees: AtomicU32,
-    /// Where the program finds busybox.
-    busybox: &'static str,
-}
-
-impl<D: Deployer> Jobs<D> {
-    fn new(deployer: D, busybox: &'static str) -> Self {
-        let ports = ["one", "two"].map(|repo| (repo.to_owned(), free_port())).into();
-        Self { deployer, dir: TempDir::new().unwrap(), ports, trees: AtomicU32::new(0), busybox }
-    }
-
-    fn make(&self, repo: &str, program: Program) -> DeployJob {
-        let path = self.dir.path().join(repo);
-        std::fs::create_dir_all(path.join(".sdp")).unwrap();
-        let build = match program {
-            Program::BuildFails => "echo broken; exit 1".to_owned(),
-            Program::BuildHangs => "echo hanging; sleep 600".to_owned(),
-            _ => "echo building; touch $SDP_OUT/built".to_owned(),
-        };
-        let busybox = self.busybox;
-        let run = match program {
-            Program::Crashes => "echo crashing; exit 3".to_owned(),
-            Program::NeverHealthy => format!("echo up; exec {busybox} sleep 600"),
-            _ => format!("echo up on $PORT; exec {busybox} httpd -f -p $PORT -h ."),
-        };
-        std::fs::write(path.join("index.html"), repo).unwrap();
-        let spec: RepoSpec = serde_json::from_value(serde_json::json!({
-            "name": repo, "path": path, "remote": "https://git.example/x.git", "recipe": "command",
-            "image": BASE_IMAGE, "container_port": 8000,
-            "build": ["sh", "-c", build], "run": ["sh", "-c", run],
-            "health": { "http": "/index.html" },
-        }))
-        .unwrap();
-        let tree = self.trees.fetch_add(1, Ordering::Relaxed);
-        DeployJob {
-            deployment: DeploymentId::new(),
-            key: InstanceKey::quick(repo.parse().unwrap()),
-            repo: spec,
-            checkout: Checkout {
-                path,
-                branch: "main".parse().unwrap(),
-                commit: format!("{tree:040x}").parse().unwrap(),
-                tree: format!("{tree:040x}"),
-            },
-            host_port: self.ports[repo],
-            env: BTreeMap::new(),
-        }
-    }
-
-    async fn start(&self, job: &DeployJob) -> Result<Replacement, DeployError> {
-        let (sink, cancel) = (MemorySink::default(), CancellationToken::new());
-        let artifact = self.deployer.build(job, &sink, &cancel).await?;
-        self.deployer.start(job, &artifact, &sink, &cancel).await
-    }
-
-    async fn becomes(&self, instance: &Instance, job: &DeployJob) -> Probe {
-        for _ in 0..300 {
-            match self.deployer.probe(instance, &job.repo.health.probe).await.unwrap() {
-                Probe::NotYet(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-                probe => return probe,
-            }
-        }
-        panic!("neither healthy nor dead");
-    }
-}
-
-#[async_trait]
-impl<D: Deployer> JobFixture for Jobs<D> {
-    fn deployer(&self) -> &dyn Deployer {
-        &self.deployer
-    }
-
-    async fn job(&self, repo: &str, program: Program) -> DeployJob {
-        self.make(repo, program)
-    }
-}
-
-/// A docker deployer of its own; its containers are removed with it, also when a test fails.
-struct Docker {
-    owner: String,
-}
-
-impl Docker {
-    async fn jobs(name: &str) -> (Self, Jobs<DockerDeployer>) {
-        let owner = format!("test-{name}-{}", std::process::id());
-        let config = DockerConfig { stop_timeout: std::time::Duration::from_secs(1), ..DockerConfig::new(&owner) };
-        let deployer = DockerDeployer::connect(config).await.expect("a Docker engine; .ci/setup starts one");
-        let missing = deployer.missing_images(&[BASE_IMAGE]).await.unwrap();
-        assert!(missing.is_empty(), "image {BASE_IMAGE} is missing; .ci/setup makes it");
-        (Self { owner }, Jobs::new(deployer, "/bin/busybox"))
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let filter = format!("label=sdp.owner={}", self.owner);
-        let ids = Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().unwrap();
-        for id in String::from_utf8_lossy(&ids.stdout).split_whitespace() {
-            let _ = Command::new("docker").args(["rm", "-f", id]).output();
-        }
-    }
-}
-
-/// Container names are the machine's: tests that use the same ones take turns.
-static NAMES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-#[tokio::test(flavor = "multi_thread")]
-async fn containers_keep_the_contract() {
-    let _turn = NAMES.lock().await;
-    let (_docker, jobs) = Docker::jobs("contract").await;
-    suite(&jobs).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn processes_keep_the_contract() {
-    let dir = TempDir::new().unwrap();
-    let deployer = ProcessDeployer::new(ProcessConfig::new(dir.path())).unwrap();
-    let jobs = Jobs::new(deployer.clone(), "/bin/busybox");
-    suite(&jobs).await;
-    deployer.shutdown().await.unwrap();
-}
+use crate::support::{Docker, NAMES};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_is_named_with_its_cure_before_anything_stops() {
@@ -216,7 +71,7 @@ async fn a_later_deployer_finds_what_an_earlier_one_left_half_done() {
     let parked: Vec<_> = found.iter().map(|instance| (instance.deployment, instance.parked)).collect();
     assert_eq!(parked, [(second.deployment, false), (first.deployment, true)]);
     let [current, previous] = <[Instance; 2]>::try_from(found).unwrap();
-    assert!(later.revert(&Replacement { current, previous: Some(previous) }).await.unwrap());
+    assert!(later.revert(&Replacement { current, previous: Some(previous), beside: false }).await.unwrap());
     let back = later.inspect(&first.key).await.unwrap();
     assert_eq!((back.deployment, back.name.as_str()), (first.deployment, "sdp-one"));
     assert_eq!(jobs.becomes(&back, &first).await, Probe::Healthy);
@@ -243,7 +98,7 @@ async fn a_container_has_the_labels_variables_limits_and_restart_policy_that_wer
     let env = config["Env"].as_array().unwrap();
     assert!(env.contains(&"GREETING=it's = \"fine\"".into()) && !env.contains(&"PORT=1".into()));
     assert_eq!((&host["NanoCpus"], &host["Memory"]), (&500_000_000.into(), &(64u64 << 20).into()));
-    assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped");
+    assert_eq!(host["RestartPolicy"]["Name"], "always");
     assert_eq!(host["PortBindings"]["8000/tcp"][0]["HostIp"], "127.0.0.1");
 }
 

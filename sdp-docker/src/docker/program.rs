@@ -1,0 +1,102 @@
+//! What a job is in a container, whoever starts the container.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::Path,
+};
+
+use sdp_core::{Artifact, DeployError, DeployJob, NetworkMode, RecipeKind};
+
+use super::labels;
+use crate::{apache, build};
+
+/// Where a checkout is mounted in a container that is not Apache's.
+const SOURCE: &str = "/src";
+
+/// A program in a container.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) image: String,
+    /// In the place of the image's own command, if there is one.
+    pub(crate) args: Option<Vec<String>>,
+    pub(crate) env: Vec<String>,
+    pub(crate) labels: HashMap<String, String>,
+    pub(crate) dir: String,
+    pub(crate) mounts: Vec<Bind>,
+    /// The container's port to publish; none in the host's network.
+    pub(crate) port: Option<u16>,
+    /// Whether it is made to reap what it leaves behind.
+    pub(crate) reaps: bool,
+    pub(crate) nano_cpus: Option<i64>,
+    pub(crate) memory_bytes: Option<i64>,
+}
+
+/// A file or folder of the host in a container.
+#[derive(Debug)]
+pub(crate) struct Bind {
+    pub(crate) source: String,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+}
+
+/// The job's image.
+pub(crate) fn image(job: &DeployJob) -> Result<String, DeployError> {
+    let image = job.repo.image.clone().or_else(|| job.repo.recipe.default_image().map(str::to_owned));
+    image.ok_or_else(|| DeployError::Config {
+        repo: job.repo.name.to_string(),
+        reason: "recipe `command` has no default image; set `image`".into(),
+    })
+}
+
+/// The job's program.
+pub(crate) fn program(
+    owner: &str,
+    publish: IpAddr,
+    job: &DeployJob,
+    artifact: &Artifact,
+) -> Result<Program, DeployError> {
+    let php = job.repo.recipe == RecipeKind::Php;
+    let dir = if php { apache::checkout_mount(job) } else { SOURCE.to_owned() };
+    let checkout = job.checkout.path.display().to_string();
+    let mut mounts = vec![Bind { source: checkout, target: dir.clone(), read_only: false }];
+    if php {
+        let failed = |source| DeployError::Io { action: "write Apache's configuration".into(), source };
+        let files = apache::write(job, publish).map_err(failed)?;
+        mounts.extend(files.iter().map(|(path, target)| Bind {
+            source: path.display().to_string(),
+            target: (*target).to_owned(),
+            read_only: true,
+        }));
+    }
+    let (host, port) = match job.repo.network {
+        NetworkMode::Bridge => (IpAddr::from([0, 0, 0, 0]), job.repo.container_port),
+        NetworkMode::Host => (publish, job.host_port.get()),
+    };
+    let out = out_in_container(job, artifact, &dir);
+    let own = [("HOST", host.to_string()), ("PORT", port.to_string()), ("SDP_OUT", out.clone())];
+    let mut env: BTreeMap<_, _> = job.env.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    env.extend(own);
+    let limits = &job.repo.limits;
+    Ok(Program {
+        image: image(job)?,
+        args: build::run_command(job, Path::new(&out)),
+        env: env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        labels: labels::of_job(owner, job, artifact),
+        dir,
+        mounts,
+        port: (job.repo.network == NetworkMode::Bridge).then_some(port),
+        reaps: php,
+        nano_cpus: limits.cpus.map(|cpus| (cpus * 1e9) as i64),
+        memory_bytes: limits.memory_mib.map(|mib| (mib << 20) as i64),
+    })
+}
+
+/// The build's folder as the container sees it.
+fn out_in_container(job: &DeployJob, artifact: &Artifact, mount: &str) -> String {
+    let inner = artifact.path.as_deref().and_then(|path| path.strip_prefix(&job.checkout.path).ok());
+    match inner {
+        Some(inner) => format!("{mount}/{}", inner.display()),
+        None => mount.to_owned(),
+    }
+}

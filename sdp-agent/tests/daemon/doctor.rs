@@ -2,7 +2,11 @@
 
 use sdp_docker::testing::PrivateEngine;
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
 
 use crate::{run, text, write_config};
 
@@ -81,6 +85,8 @@ async fn a_server_that_is_not_there_is_told_apart_from_one_that_is_no_server() {
     let told = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             stream.write_all(b"220 mail.example ESMTP\r\n").await.ok();
+            // Closed with something unread, it would be reset.
+            stream.read(&mut [0; 1024]).await.ok();
         }
     });
     let (code, finding) = findings(&url, "", "http").await;

@@ -1,5 +1,5 @@
 //! The HTTP API's bodies. Paths are in the server; answers that are whole aggregates are the types
-//! of [`model`](crate::model), and every error is a [`Problem`](crate::Problem).
+//! of [`model`](crate::model), and every error is a [`Problem`].
 
 pub mod audit;
 pub mod routing;

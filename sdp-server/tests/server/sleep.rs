@@ -31,8 +31,10 @@ async fn a_sandbox_sleeps_without_its_routes_and_wakes_with_them() {
     assert_eq!((status, &pay["state"]), (200, &json!("asleep")), "{pay}");
     assert_eq!(pay["deployments"][0]["state"], "stopped");
     assert_eq!(pay["routes"], json!({ "eredar": "sandbox" }), "they are wanted still");
+    // The reconciliation looks at the gateway whenever it likes.
+    asked.retain(|body| !matches!(body, RequestBody::Routes { .. }));
     assert!(
-        matches!(&asked[..], [RequestBody::Routes { .. }, clear, RequestBody::Stop { .. }, ..] if changes(clear)["clear"][0] == "pay"),
+        matches!(&asked[..], [clear, RequestBody::Stop { .. }] if changes(clear)["clear"][0] == "pay"),
         "first the routes: {asked:?}"
     );
     assert_eq!(api.post("/api/sandboxes/pay/sleep", json!({})).await.0, 200, "again changes nothing and asks nobody");
@@ -45,6 +47,7 @@ async fn a_sandbox_sleeps_without_its_routes_and_wakes_with_them() {
     let (status, pay) = agent.during(api.post("/api/sandboxes/pay/wake", json!({})), answer).await;
     assert_eq!((status, &pay["state"], &pay["problem"]), (200, &json!("active"), &json!(null)), "{pay}");
     assert_eq!(api.state(id).await, "running");
+    asked.retain(|body| !matches!(body, RequestBody::Routes { .. }));
     assert!(
         matches!(&asked[..], [RequestBody::Restart { .. }, routes] if !changes(routes)["services"]["eredar"].is_null()),
         "first the instance: {asked:?}"

@@ -11,7 +11,7 @@ use sdp_core::{
     AgentName, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
-use sdp_docker::NetworkPool;
+use sdp_docker::{KEEP_BUILDS, NetworkPool};
 use sdp_gateway::GatewayConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -76,6 +76,8 @@ pub struct DeployerConfig {
     /// For `kind = "swarm"`: where services may run, as the swarm writes it, `node.labels.sdp==yes`.
     /// On this machine only when there are none.
     pub constraints: Vec<String>,
+    /// How many builds of a repo that proved good are kept for going back to, besides those in use.
+    pub keep_builds: usize,
 }
 
 impl Default for DeployerConfig {
@@ -87,6 +89,7 @@ impl Default for DeployerConfig {
             port_range: PortRange(20_000..=29_999),
             network_pool: NetworkPool::default(),
             constraints: Vec::new(),
+            keep_builds: KEEP_BUILDS,
         }
     }
 }

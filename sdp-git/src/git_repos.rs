@@ -337,23 +337,24 @@ impl RepoSource for GitRepos {
             }
             checkout::forget(&store);
             let shared = !store::worktree_names(&store).is_empty();
-            empty(&path, shared).map_err(|error| of_checkout(&path, "it could not be removed", error))
+            let kept = if shared { vec![path.join(".git"), spec.builds()] } else { Vec::new() };
+            empty(&path, &kept).map_err(|error| of_checkout(&path, "it could not be removed", error))
         })
         .await
     }
 }
 
-/// Removes a store's working tree, and the store too unless worktrees share it.
-fn empty(path: &Path, keep_store: bool) -> io::Result<()> {
-    if !keep_store {
+/// Removes everything at `path` but what is `kept`.
+fn empty(path: &Path, kept: &[PathBuf]) -> io::Result<()> {
+    if !kept.iter().any(|kept| kept.starts_with(path)) {
         return fs::remove_dir_all(path);
     }
     for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == ".git" {
+        let (entry, is_folder) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())))?;
+        if kept.contains(&entry) {
             continue;
         }
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        if is_folder { empty(&entry, kept)? } else { fs::remove_file(entry)? }
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ impl Inventories {
             deployer: self.deployer.kind().into(),
             repos: self.source.repos().iter().map(RepoInfo::from).collect(),
             gateway,
+            exact_commits: true,
         }
     }
 

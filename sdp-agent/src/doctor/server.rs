@@ -85,6 +85,7 @@ async fn admission(config: &AgentConfig) -> Result<Option<Welcome>, TransportErr
         deployer: String::new(),
         repos: Vec::new(),
         gateway: None,
+        exact_commits: true,
     };
     let (protocol, oldest_protocol) = (VERSION, OLDEST_VERSION);
     let (agent, token) = (config.name.clone(), TokenFrame(token));

@@ -10,7 +10,7 @@ use sdp_core::{
 use serde::Deserialize;
 
 use super::{
-    Json, Path, Query,
+    Json, Path, Query, rollback,
     sandboxes::{SandboxPath, find as find_sandbox},
 };
 use crate::{ApiError, AppState, auth::SignedIn};
@@ -22,7 +22,7 @@ pub(super) struct DeploymentPath {
     pub(super) id: DeploymentId,
 }
 
-type Accepted = (StatusCode, Json<Deployment>);
+pub(super) type Accepted = (StatusCode, Json<Deployment>);
 
 pub(super) async fn create(
     State(state): State<AppState>,
@@ -127,7 +127,9 @@ pub(super) async fn retry(
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Accepted, ApiError> {
-    let Deployment { key, branch, host_port, env, agent, state: now, id, .. } = find(&state, path.id).await?;
+    let deployment = find(&state, path.id).await?;
+    let earlier = rollback::repeated(&state, &deployment).await?;
+    let Deployment { key, branch, host_port, env, agent, state: now, id, .. } = deployment;
     if now.is_active() {
         let sentence = format!("deployment {id} is {now}: it has not ended yet, so there is nothing to retry");
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
@@ -136,7 +138,8 @@ pub(super) async fn retry(
         find_sandbox(&state, sandbox).await?;
     }
     let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
-    let deployment = state.hub().deploy(signed_in.session.credentials, key.sandbox, body).await?;
+    let credentials = signed_in.session.credentials;
+    let deployment = state.hub().deploy_exactly(credentials, key.sandbox, body, earlier).await?;
     Ok((StatusCode::ACCEPTED, Json(deployment)))
 }
 

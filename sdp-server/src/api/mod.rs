@@ -7,6 +7,7 @@ mod extract;
 mod health;
 mod logs;
 mod repos;
+mod rollback;
 mod routes;
 mod sandboxes;
 mod session;
@@ -52,6 +53,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/deployments/{id}/stop", post(deployments::stop))
         .route("/api/deployments/{id}/restart", post(deployments::restart))
         .route("/api/deployments/{id}/retry", post(deployments::retry))
+        .route("/api/deployments/{id}/rollback", post(rollback::rollback))
         .route("/api/deployments/{id}/log", get(logs::log))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

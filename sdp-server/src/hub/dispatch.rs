@@ -7,8 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use sdp_core::{
-    Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, ErrorCode, InstanceKey,
-    Problem, RepoName,
+    Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, ErrorCode,
+    InstanceKey, Problem, RepoName,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -16,6 +16,15 @@ use sdp_core::{
 
 use super::{Hub, RequestError};
 use crate::error::ApiError;
+
+/// What a rollback goes back to.
+#[derive(Debug, Clone)]
+pub(crate) struct Earlier {
+    /// The earlier deployment.
+    pub(crate) deployment: DeploymentId,
+    /// Its exact commit.
+    pub(crate) commit: CommitId,
+}
 
 /// Takes a deployment off the list of those on their way, however the sending ends.
 struct OnItsWay<'a>(&'a Hub, DeploymentId);
@@ -42,8 +51,28 @@ impl Hub {
         sandbox: Option<sdp_core::SandboxName>,
         body: CreateDeployment,
     ) -> Result<Deployment, ApiError> {
+        self.deploy_exactly(credentials, sandbox, body, None).await
+    }
+
+    /// As [`deploy`](Self::deploy), but what an earlier deployment was, when one is given.
+    ///
+    /// # Errors
+    /// As `deploy`; [`ErrorCode::Unsupported`] when the agent cannot deploy an exact commit.
+    pub(crate) async fn deploy_exactly(
+        &self,
+        credentials: Credentials,
+        sandbox: Option<sdp_core::SandboxName>,
+        body: CreateDeployment,
+        earlier: Option<Earlier>,
+    ) -> Result<Deployment, ApiError> {
         let key = InstanceKey { sandbox, repo: body.repo };
         let agent = self.choose(&key, body.agent.as_ref()).await?;
+        if earlier.is_some() && !self.knows_exact_commits(&agent).await? {
+            let sentence = format!(
+                "agent {agent} is too old to deploy an exact commit: it would deploy what is on the branch now; install this server's version there"
+            );
+            return Err(ApiError(Problem::new(ErrorCode::Unsupported, sentence).holder(agent.as_str())));
+        }
         let id = DeploymentId::new();
         let deployment = Deployment {
             id,
@@ -59,10 +88,17 @@ impl Hub {
             user: credentials.username().clone(),
             created_at: Timestamp::now(),
             finished_at: None,
+            rollback_of: earlier.as_ref().map(|earlier| earlier.deployment),
             stages: Vec::new(),
         };
-        let request =
-            DeployRequest { deployment: id, key, branch: body.branch, host_port: body.host_port, env: body.env };
+        let request = DeployRequest {
+            deployment: id,
+            key,
+            branch: body.branch,
+            commit: earlier.map(|earlier| earlier.commit),
+            host_port: body.host_port,
+            env: body.env,
+        };
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
         let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, credentials).await });
@@ -100,6 +136,11 @@ impl Hub {
         let problem = Problem::from(&error);
         self.fail(id, problem.code, problem.detail.clone()).await?;
         Err(ApiError(problem))
+    }
+
+    async fn knows_exact_commits(&self, agent: &AgentName) -> Result<bool, ApiError> {
+        let inventory = self.agents().await?.into_iter().find(|known| known.name == *agent);
+        Ok(inventory.and_then(|known| known.inventory).is_some_and(|inventory| inventory.exact_commits))
     }
 
     /// The agent for a deployment: the one asked for, else the one that runs the key already, else

@@ -30,7 +30,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
-pub(crate) use self::{dispatch::declares, polled::PolledSession, socket::accept};
+pub(crate) use self::{
+    dispatch::{Earlier, declares},
+    polled::PolledSession,
+    socket::accept,
+};
 pub use self::{ingest::IngestError, request::RequestError};
 use crate::{
     config::AgentsConfig,

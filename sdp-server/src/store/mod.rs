@@ -25,7 +25,8 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 pub use self::error::StoreError;
 use self::{readers::Readers, writer::Writer};
 
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[M<'static>] =
+    &[M::up(include_str!("migrations/0001_initial.sql")), M::up(include_str!("migrations/0002_rollback.sql"))];
 
 /// The database. Clones share everything.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ mod http;
 mod model;
 mod plain_http;
 mod recovery;
+mod rollback;
 mod routes;
 mod streams;
 mod support;

@@ -103,6 +103,7 @@ pub(crate) fn inventory(repos: &[&str]) -> Inventory {
         deployer: "process".into(),
         repos: repos.iter().map(|name| repo(name)).collect(),
         gateway: None,
+        exact_commits: true,
     }
 }
 

@@ -1,0 +1,85 @@
+//! Going back to what ran before.
+//!
+//! A rollback is a deployment like any other, of whoever asks for it: it takes its turn, can fail and be
+//! cancelled, and the next deployment of the branch takes its place. Only its commit is not the
+//! branch's tip.
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::Timestamp;
+use sdp_core::{Deployment, DeploymentState, ErrorCode, api::CreateDeployment};
+
+use super::{
+    Json, Path,
+    deployments::{Accepted, DeploymentPath, find},
+    sandboxes::find as find_sandbox,
+};
+use crate::{ApiError, AppState, auth::SignedIn, hub::Earlier};
+
+/// To the deployment named, or from it to the one before when it is what runs.
+pub(super) async fn rollback(
+    State(state): State<AppState>,
+    signed_in: SignedIn,
+    Path(path): Path<DeploymentPath>,
+) -> Result<Accepted, ApiError> {
+    let named = find(&state, path.id).await?;
+    let target = target(&state, named).await?;
+    let earlier = earlier(&target)?;
+    let Deployment { key, branch, host_port, env, agent, .. } = target;
+    let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
+    let credentials = signed_in.session.credentials;
+    let deployment = state.hub().deploy_exactly(credentials, key.sandbox, body, Some(earlier)).await?;
+    Ok((StatusCode::ACCEPTED, Json(deployment)))
+}
+
+/// What a deployment that repeats a rollback goes back to; none when it is no rollback.
+pub(super) async fn repeated(state: &AppState, deployment: &Deployment) -> Result<Option<Earlier>, ApiError> {
+    match deployment.rollback_of {
+        Some(id) => Ok(Some(earlier(&find(state, id).await?)?)),
+        None => Ok(None),
+    }
+}
+
+/// The deployment to go back to when asked for `named`.
+async fn target(state: &AppState, named: Deployment) -> Result<Deployment, ApiError> {
+    let since = match &named.key.sandbox {
+        Some(sandbox) => find_sandbox(state, sandbox).await?.created_at,
+        None => Timestamp::UNIX_EPOCH,
+    };
+    if named.created_at < since {
+        return Err(refused(format!(
+            "deployment {} is of an earlier sandbox of that name, which was deleted",
+            named.id
+        )));
+    }
+    match named.state {
+        DeploymentState::Superseded => Ok(named),
+        DeploymentState::Running | DeploymentState::Stopped => {
+            let before = state.store().previous_good(&named, since).await?;
+            before.ok_or_else(|| {
+                let Deployment { id, key, agent, .. } = &named;
+                refused(format!("there is nothing to roll back to: nothing of {key} ran on {agent} before {id}"))
+            })
+        }
+        now if now.is_active() => {
+            let sentence =
+                format!("deployment {} is {now}: it has not ended yet; cancel it to keep what runs", named.id);
+            Err(refused(sentence))
+        }
+        now => Err(refused(format!(
+            "deployment {} is {now}: only one that was replaced, or is what runs or was stopped, can be rolled back to or from",
+            named.id
+        ))),
+    }
+}
+
+fn earlier(target: &Deployment) -> Result<Earlier, ApiError> {
+    match &target.commit {
+        Some(commit) => Ok(Earlier { deployment: target.id, commit: commit.clone() }),
+        None => Err(refused(format!("deployment {} was replaced before it began: it never ran", target.id))),
+    }
+}
+
+fn refused(sentence: String) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, sentence)
+}

@@ -87,7 +87,7 @@ impl Builds {
         // Before the look at the store, so that what is found there stays.
         self.leases().insert(job.key.clone(), key.clone());
         let store = Store::new(job.repo.builds());
-        match find(&store, &key, job, sink, cancel).await? {
+        match find(&store, &key, sink, cancel).await? {
             Found::Built(path) => {
                 note(sink, format!("this tree is built already: {}", job.checkout.tree)).await?;
                 Ok(Artifact { path: Some(path), reused: true })
@@ -156,26 +156,22 @@ enum Found {
 async fn find(
     store: &Store,
     key: &BuildKey,
-    job: &DeployJob,
     sink: &dyn EventSink,
     cancel: &CancellationToken,
 ) -> Result<Found, DeployError> {
     let mut waiting = false;
     loop {
-        let (looked, its, deployment) = (store.clone(), key.clone(), job.deployment);
+        let (looked, its) = (store.clone(), key.clone());
         let look = move || {
             if let Kept::Whole(path) = looked.look(&its)? {
                 return Ok((Some(Found::Built(path)), None));
             }
             let Some(lock) = looked.try_lock(&its)? else { return Ok((None, None)) };
-            // It may have been finished, or seen half removed, since the first look.
+            // It may have been finished since the first look.
             Ok(match looked.look(&its)? {
                 Kept::Whole(path) => (Some(Found::Built(path)), None),
                 Kept::Nothing => (Some(Found::Ours(lock)), None),
-                Kept::Damaged(damage) => {
-                    looked.set_aside(&its, deployment)?;
-                    (Some(Found::Ours(lock)), Some(damage))
-                }
+                Kept::Damaged(damage) => (Some(Found::Ours(lock)), Some(damage)),
             })
         };
         let (found, damage) = in_background("use the store of builds", look).await?;

@@ -62,11 +62,6 @@ impl Store {
         })
     }
 
-    /// Moves a damaged build out of the way. What runs from it goes on.
-    pub(super) fn set_aside(&self, key: &BuildKey, deployment: DeploymentId) -> io::Result<()> {
-        fs::rename(self.folder(key), self.dir.join(format!("{key}.{deployment}{DAMAGED}")))
-    }
-
     /// Takes the right to build a key; none while someone else has it.
     pub(super) fn try_lock(&self, key: &BuildKey) -> io::Result<Option<Lock>> {
         let folder = self.dir.join(format!("{key}{BUILDING}"));
@@ -116,9 +111,16 @@ impl Lock {
         Ok(stage)
     }
 
-    /// Keeps a finished build as `target`.
+    /// Keeps a finished build as `target`. A damaged one there is moved out of the way: what has it
+    /// mounted goes on.
     pub(super) fn keep(self, stage: &Path, target: &Path) -> io::Result<()> {
         seal::seal(stage)?;
+        if target.try_exists()? {
+            let unique = stage.file_name().unwrap_or_default().to_string_lossy();
+            let mut aside = target.to_owned().into_os_string();
+            aside.push(format!(".{unique}{DAMAGED}"));
+            fs::rename(target, aside)?;
+        }
         fs::rename(stage, target)?;
         target.parent().map_or(Ok(()), |store| File::open(store)?.sync_all())
     }
@@ -168,16 +170,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().to_owned());
         let key = BuildKey::of("key");
-        let lock = store.try_lock(&key).unwrap().unwrap();
-        let stage = lock.stage(DeploymentId::new()).unwrap();
-        fs::write(stage.join("out/program"), "x").unwrap();
-        lock.keep(&stage, &store.folder(&key)).unwrap();
-        assert_eq!(store.look(&key).unwrap(), Kept::Whole(dir.path().join("key/out")));
+        let build = || {
+            let lock = store.try_lock(&key).unwrap().unwrap();
+            let stage = lock.stage(DeploymentId::new()).unwrap();
+            fs::write(stage.join("out/program"), "x").unwrap();
+            lock.keep(&stage, &store.folder(&key)).unwrap();
+            assert_eq!(store.look(&key).unwrap(), Kept::Whole(dir.path().join("key/out")));
+        };
+        build();
         assert_eq!(fs::read_dir(&store.dir).unwrap().count(), 1, "and nothing else is left");
-
         fs::remove_file(dir.path().join("key/out/program")).unwrap();
         assert!(matches!(store.look(&key).unwrap(), Kept::Damaged(_)));
-        store.set_aside(&key, DeploymentId::new()).unwrap();
-        assert_eq!(store.look(&key).unwrap(), Kept::Nothing);
+        build();
+        assert_eq!(fs::read_dir(&store.dir).unwrap().count(), 2, "the damaged one is set aside");
     }
 }

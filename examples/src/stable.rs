@@ -67,6 +67,7 @@ impl StableCluster {
                 deployment: DeploymentId::new(),
                 key: InstanceKey::quick(name.parse()?),
                 branch: "main".parse()?,
+                commit: None,
                 host_port: None,
                 picked_port: None,
                 env: Default::default(),

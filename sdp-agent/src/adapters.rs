@@ -104,6 +104,7 @@ pub(crate) fn docker(config: &AgentConfig) -> DockerConfig {
     let mut docker = DockerConfig::new(config.name.as_str());
     docker.publish = config.deployer.publish;
     docker.network_pool = config.deployer.network_pool;
+    docker.keep_builds = config.deployer.keep_builds;
     if let Some(socket) = &config.deployer.socket {
         docker.socket = socket.clone();
     }
@@ -114,6 +115,7 @@ pub(crate) fn docker(config: &AgentConfig) -> DockerConfig {
 pub(crate) fn swarm(config: &AgentConfig) -> SwarmConfig {
     let mut swarm = SwarmConfig::new(config.name.as_str());
     swarm.constraints = config.deployer.constraints.clone();
+    swarm.keep_builds = config.deployer.keep_builds;
     if let Some(socket) = &config.deployer.socket {
         swarm.socket = socket.clone();
     }
@@ -129,6 +131,7 @@ async fn deployer(config: &AgentConfig) -> Result<Arc<dyn Deployer>, AgentError>
         DeployerKind::Process => {
             let mut process = ProcessConfig::new(config.data_dir.join("processes"));
             process.publish = config.deployer.publish;
+            process.keep_builds = config.deployer.keep_builds;
             Ok(Arc::new(ProcessDeployer::new(process).map_err(part("process deployer"))?))
         }
     }

@@ -12,7 +12,7 @@ use sdp_core::{
     AgentName, PortRange, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
-use sdp_docker::NetworkPool;
+use sdp_docker::{KEEP_BUILDS, NetworkPool};
 use sdp_gateway::GatewayConfig;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -86,6 +86,8 @@ pub struct DeployerConfig {
     /// A deployment is refused when less than this, in MiB, is free on the disk of `data_dir`, of the worktrees or
     /// of its repo.
     pub min_free_mib: u64,
+    /// How many builds of a repo that proved good are kept for going back to, besides those in use.
+    pub keep_builds: usize,
 }
 
 impl DeployerConfig {
@@ -108,6 +110,7 @@ impl Default for DeployerConfig {
             constraints: Vec::new(),
             builds: None,
             min_free_mib: 1024,
+            keep_builds: KEEP_BUILDS,
         }
     }
 }

@@ -31,6 +31,7 @@ impl Inventories {
             repos: self.source.repos().iter().map(RepoInfo::from).collect(),
             port_range: Some(self.port_range.clone()),
             gateway,
+            exact_commits: true,
         }
     }
 

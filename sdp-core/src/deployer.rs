@@ -105,8 +105,10 @@ pub type LogLines = BoxStream<'static, Result<LogLine, DeployError>>;
 ///   before. Where the new one has another port than the previous one, both may serve side by side
 ///   until then, and [`Replacement::beside`] says so. Afterwards exactly one of [`settle`](Self::settle) and [`revert`](Self::revert) is
 ///   called; after either, at most one instance of the key exists.
-/// - A build never changes what an instance runs from: each tree, recipe and environment has its
-///   own artifact, and those that no instance uses are pruned at [`settle`](Deployer::settle).
+/// - A build never changes what an instance runs from: each tree, recipe, toolchain and environment has
+///   its own artifact, which all checkouts of a repo share and no instance may write to. It is built
+///   by one at a time, whom others wait for. At [`settle`](Deployer::settle) those are pruned that no
+///   instance uses and that are not among the last good ones.
 /// - It never pulls an image: a missing one is [`DeployError::ImageMissing`].
 /// - A cancelled call returns [`DeployError::Cancelled`] soon and leaves nothing of its own
 ///   running: no process of the build's group, no half-made container.

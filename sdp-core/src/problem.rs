@@ -56,6 +56,8 @@ codes! {
     UnknownRepo = "unknown-repo", 404, "No such repo";
     /// A branch that the remote does not have.
     UnknownBranch = "unknown-branch", 404, "No such branch";
+    /// A commit that is neither on the agent's machine nor on the remote's branch any more.
+    UnknownCommit = "unknown-commit", 404, "No such commit";
     /// A service that the gateway's configuration does not have.
     UnknownService = "unknown-service", 404, "No such service";
     /// It exists already, or its state does not allow that now.

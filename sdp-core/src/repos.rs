@@ -10,7 +10,7 @@ use crate::{
     model::{
         credentials::Credentials,
         ids::InstanceKey,
-        names::{BranchName, InvalidName, RepoName},
+        names::{BranchName, CommitId, InvalidName, RepoName},
         repo::{Branch, Checkout, RepoSpec},
     },
     problem::{ErrorCode, Problem, chain},
@@ -67,6 +67,25 @@ pub trait RepoSource: std::fmt::Debug + Send + Sync {
         &self,
         key: &InstanceKey,
         branch: &BranchName,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError>;
+
+    /// As [`prepare`](Self::prepare), but makes the checkout hold exactly `commit`, which was on
+    /// `branch` once. The next `prepare` moves it on to the branch's tip.
+    ///
+    /// A commit that was fetched here before needs neither the remote nor credentials; any other is
+    /// looked for on the remote's `branch`.
+    ///
+    /// # Errors
+    /// As `prepare`; [`RepoError::UnknownCommit`], which leaves the checkout as it was, when the remote's
+    /// branch is gone or does not lead to the commit any more.
+    async fn prepare_commit(
+        &self,
+        key: &InstanceKey,
+        branch: &BranchName,
+        commit: &CommitId,
         credentials: Option<&Credentials>,
         sink: &dyn EventSink,
         cancel: &CancellationToken,
@@ -129,6 +148,19 @@ pub enum RepoError {
         /// The branch asked for.
         branch: BranchName,
     },
+    /// The commit is not to be had.
+    #[error(
+        "commit {} of `{repo}` is not on this machine, nor on the branch `{branch}` of the remote any more; push it there, or deploy another",
+        .commit.short()
+    )]
+    UnknownCommit {
+        /// The repo.
+        repo: RepoName,
+        /// The branch it was on.
+        branch: BranchName,
+        /// The commit asked for.
+        commit: CommitId,
+    },
     /// The git host refused the credentials, or wants some and none were given.
     #[error("the git host refused {} for `{repo}`; {cure}", .user.as_deref().map_or("anonymous access".into(), |user| format!("the user name or password of {user}")))]
     Auth {
@@ -187,6 +219,7 @@ impl RepoError {
         match self {
             Self::UnknownRepo { .. } => ErrorCode::UnknownRepo,
             Self::UnknownBranch { .. } => ErrorCode::UnknownBranch,
+            Self::UnknownCommit { .. } => ErrorCode::UnknownCommit,
             Self::Auth { .. } => ErrorCode::InvalidCredentials,
             Self::Unreachable { .. } => ErrorCode::HostUnreachable,
             Self::Git { .. } => ErrorCode::GitFailed,

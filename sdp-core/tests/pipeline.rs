@@ -38,6 +38,7 @@ fn request(repo: &str, branch: &str) -> DeployRequest {
         deployment: DeploymentId::new(),
         key: InstanceKey::quick(repo.parse().unwrap()),
         branch: branch.parse().unwrap(),
+        commit: None,
         host_port: None,
         picked_port: None,
         env: Default::default(),
@@ -424,4 +425,20 @@ async fn builds_wait_for_one_another_and_the_wait_counts_against_no_deadline() {
     cancel_first.cancel();
     let ended = [first.await.unwrap().state, second.await.unwrap().state];
     assert_eq!(ended, [S::Cancelled, S::Running], "{:?}", told.lines());
+}
+
+#[tokio::test]
+async fn an_exact_commit_is_deployed_in_place_of_the_tip() {
+    let bench = bench();
+    let (first, _) = bench.deploy("eredar", "main").await;
+    let commit = first.instance.unwrap().commit;
+    bench.repos.push("eredar", "main", &[("a", "newer")]);
+    let (newer, _) = bench.deploy("eredar", "main").await;
+    assert_ne!(newer.instance.unwrap().commit, commit);
+    for (wanted, outcome) in [(commit.clone(), Ok(commit)), ("f".repeat(40).parse().unwrap(), Err(Stage::Source))] {
+        let request = DeployRequest { commit: Some(wanted), ..request("eredar", "main") };
+        let finished = bench.pipeline.run(&request, None, &MemorySink::default(), &CancellationToken::new()).await;
+        let ran = finished.instance.map(|instance| instance.commit);
+        assert_eq!(ran.ok_or_else(|| finished.failure.unwrap().stage.unwrap()), outcome);
+    }
 }

@@ -8,6 +8,9 @@ use std::{
 
 use crate::NetworkPool;
 
+/// How many good builds of a repo are kept, unless configured otherwise.
+pub const KEEP_BUILDS: usize = 10;
+
 /// How a [`DockerDeployer`](crate::DockerDeployer) uses the engine.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
@@ -23,6 +26,9 @@ pub struct DockerConfig {
     pub patience: Duration,
     /// The addresses that sandboxes' networks are made from. Default `10.231.0.0/19`.
     pub network_pool: NetworkPool,
+    /// How many builds of a repo that proved good are kept for going back to, besides those in use.
+    /// Default 10.
+    pub keep_builds: usize,
 }
 
 impl DockerConfig {
@@ -35,6 +41,7 @@ impl DockerConfig {
             stop_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(20),
             network_pool: NetworkPool::default(),
+            keep_builds: KEEP_BUILDS,
         }
     }
 }
@@ -53,6 +60,9 @@ pub struct SwarmConfig {
     pub stop_timeout: Duration,
     /// How long an engine that is away, as during its restart, is waited for. Default 20 s.
     pub patience: Duration,
+    /// How many builds of a repo that proved good are kept for going back to, besides those in use.
+    /// Default 10.
+    pub keep_builds: usize,
 }
 
 impl SwarmConfig {
@@ -65,6 +75,7 @@ impl SwarmConfig {
             constraints: Vec::new(),
             stop_timeout: docker.stop_timeout,
             patience: docker.patience,
+            keep_builds: docker.keep_builds,
         }
     }
 }
@@ -78,11 +89,19 @@ pub struct ProcessConfig {
     pub publish: IpAddr,
     /// How long a program may take to end after SIGTERM. Default 5 s.
     pub stop_timeout: Duration,
+    /// How many builds of a repo that proved good are kept for going back to, besides those in use.
+    /// Default 10.
+    pub keep_builds: usize,
 }
 
 impl ProcessConfig {
     /// The defaults, with its files in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), publish: Ipv4Addr::LOCALHOST.into(), stop_timeout: Duration::from_secs(5) }
+        Self {
+            dir: dir.into(),
+            publish: Ipv4Addr::LOCALHOST.into(),
+            stop_timeout: Duration::from_secs(5),
+            keep_builds: KEEP_BUILDS,
+        }
     }
 }

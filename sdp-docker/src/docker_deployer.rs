@@ -14,7 +14,7 @@ use sdp_core::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    build,
+    build::{self, Builds},
     config::DockerConfig,
     docker::{
         container,
@@ -42,6 +42,7 @@ pub struct DockerDeployer {
     client: reqwest::Client,
     config: DockerConfig,
     outages: Outages,
+    builds: Builds,
     /// Held from the look at a sandbox's network until a container belongs to it, or it is gone.
     networks: Arc<tokio::sync::Mutex<()>>,
 }
@@ -55,7 +56,8 @@ impl DockerDeployer {
         let engine = Engine::connect(&config.socket, config.patience).await?;
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
-        Ok(Self { engine, client, config, outages: Outages::default(), networks: Arc::default() })
+        let builds = Builds::new(config.keep_builds);
+        Ok(Self { engine, client, config, outages: Outages::default(), builds, networks: Arc::default() })
     }
 
     /// Which of these images are not on the machine.
@@ -247,7 +249,7 @@ impl Deployer for DockerDeployer {
         sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, DeployError> {
-        build::build(job, sink, cancel).await
+        self.builds.build(job, sink, cancel).await
     }
 
     async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
@@ -350,8 +352,12 @@ impl Deployer for DockerDeployer {
         self.engine.keep_running(&current.id, true).await?;
         // An engine that was restarted since the last probe has not brought it back.
         self.engine.start_container(&current.id, &current.name).await?;
-        let found = self.engine.containers().await?.into_iter().find(|found| found.id == current.id);
-        found.map_or(Ok(()), |found| labels::prune_builds(&found.labels))
+        let containers = self.engine.containers().await?;
+        let artifact =
+            containers.iter().find(|found| found.id == current.id).map(|found| labels::artifact(&found.labels));
+        // Whoever made the containers: other agents may use the same checkouts.
+        let in_use = containers.iter().filter_map(|found| labels::artifact(&found.labels));
+        self.builds.settled(artifact.flatten(), in_use).await
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
@@ -395,6 +401,7 @@ impl Deployer for DockerDeployer {
         for found in current.into_iter().chain(parked) {
             self.engine.remove_container(&found.id).await?;
         }
+        self.builds.forget(key);
         self.prune_networks(Some(key)).await
     }
 

@@ -14,7 +14,7 @@ mod swarm_deployer;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use config::{DockerConfig, ProcessConfig, SwarmConfig};
+pub use config::{DockerConfig, KEEP_BUILDS, ProcessConfig, SwarmConfig};
 pub use docker_deployer::DockerDeployer;
 pub use network_pool::{InvalidNetworkPool, NetworkPool};
 pub use process_deployer::ProcessDeployer;

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    build,
+    build::{self, Builds},
     config::ProcessConfig,
     marked::{self, MARK},
     probe,
@@ -52,6 +52,7 @@ struct Shared {
     config: ProcessConfig,
     journal: Journal,
     client: reqwest::Client,
+    builds: Builds,
     /// The exit codes of programs that this deployer started, by instance.
     exits: Mutex<HashMap<String, i64>>,
 }
@@ -71,7 +72,8 @@ impl ProcessDeployer {
             // Started by one who died before it could write it down.
             marked::kill(record.instance.deployment, record.process.map(ProcessId::group));
         }
-        Ok(Self { shared: Arc::new(Shared { config, journal, client, exits: Mutex::default() }) })
+        let builds = Builds::new(config.keep_builds);
+        Ok(Self { shared: Arc::new(Shared { config, journal, client, builds, exits: Mutex::default() }) })
     }
 
     /// Ends everything that runs and forgets it.
@@ -271,7 +273,7 @@ impl Deployer for ProcessDeployer {
         sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, DeployError> {
-        build::build(job, sink, cancel).await
+        self.shared.builds.build(job, sink, cancel).await
     }
 
     async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
@@ -367,12 +369,11 @@ impl Deployer for ProcessDeployer {
         {
             self.remove_record(&record).await?;
         }
-        let Some(current) = self.by_id(&replacement.current.id)? else { return Ok(()) };
-        match &current.artifact {
-            Some(artifact) => build::prune(&current.dir, artifact)
-                .map_err(|source| DeployError::Io { action: "remove old builds".into(), source }),
-            None => Ok(()),
-        }
+        let records = self.records()?;
+        let current = records.iter().find(|record| record.instance.id == replacement.current.id);
+        let artifact = current.and_then(|record| record.artifact.clone());
+        let in_use: Vec<_> = records.iter().filter_map(|record| record.artifact.clone()).collect();
+        self.shared.builds.settled(artifact, in_use).await
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
@@ -407,6 +408,7 @@ impl Deployer for ProcessDeployer {
         for record in self.records()?.iter().filter(|record| record.instance.key == *key) {
             self.remove_record(record).await?;
         }
+        self.shared.builds.forget(key);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    build,
+    build::{self, Builds},
     config::SwarmConfig,
     docker::{
         LOOK_AGAIN,
@@ -56,6 +56,7 @@ pub struct SwarmDeployer {
     /// This machine's node.
     node: String,
     outages: Outages,
+    builds: Builds,
 }
 
 impl SwarmDeployer {
@@ -76,7 +77,8 @@ impl SwarmDeployer {
         })?;
         let client = probe::client()
             .map_err(|source| DeployError::Engine { action: "be probed over HTTP".into(), source: source.into() })?;
-        Ok(Self { engine, client, config, node, outages: Outages::default() })
+        let builds = Builds::new(config.keep_builds);
+        Ok(Self { engine, client, config, node, outages: Outages::default(), builds })
     }
 
     /// Which of these images are not on this machine.
@@ -308,7 +310,7 @@ impl Deployer for SwarmDeployer {
         sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Artifact, DeployError> {
-        build::build(job, sink, cancel).await
+        self.builds.build(job, sink, cancel).await
     }
 
     async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
@@ -400,8 +402,11 @@ impl Deployer for SwarmDeployer {
         if let Some(previous) = &replacement.previous {
             self.engine.remove_service(&previous.id, self.stop_limit()).await?;
         }
-        let found = self.engine.services().await?.into_iter().find(|found| found.id == current.id);
-        found.map_or(Ok(()), |found| labels::prune_builds(&found.labels))
+        let services = self.engine.services().await?;
+        let artifact =
+            services.iter().find(|found| found.id == current.id).map(|found| labels::artifact(&found.labels));
+        let in_use = services.iter().filter_map(|found| labels::artifact(&found.labels));
+        self.builds.settled(artifact.flatten(), in_use).await
     }
 
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
@@ -442,6 +447,7 @@ impl Deployer for SwarmDeployer {
         for found in current.into_iter().chain(parked) {
             self.engine.remove_service(&found.id, self.stop_limit()).await?;
         }
+        self.builds.forget(key);
         Ok(())
     }
 

@@ -55,6 +55,14 @@ struct Target {
     login: Login,
 }
 
+/// What a checkout is to hold.
+#[derive(Debug, Clone)]
+struct Wanted {
+    branch: BranchName,
+    /// The branch's tip when there is none.
+    commit: Option<CommitId>,
+}
+
 impl GitRepos {
     /// Checks the configuration; touches neither disk nor network.
     ///
@@ -91,6 +99,64 @@ impl GitRepos {
         lock.lock_owned().await
     }
 
+    async fn check_out(
+        &self,
+        key: &InstanceKey,
+        wanted: Wanted,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        let target = self.target(&key.repo, credentials)?;
+        let here = match wanted.commit.clone() {
+            Some(commit) => {
+                let path = target.spec.path.clone();
+                let look = move || Ok(Repository::open(path).is_ok_and(|store| commit_in(&store, &commit).is_some()));
+                blocking(cancel, look).await?
+            }
+            None => false,
+        };
+        if !here {
+            reach(&target, cancel).await?;
+        }
+        let guard = tokio::select! {
+            guard = self.lock(&key.repo) => guard,
+            () = cancel.cancelled() => return Err(RepoError::Cancelled),
+        };
+        let (branch, address) = (&wanted.branch, &target.address);
+        let line = match &wanted.commit {
+            Some(commit) if here => format!("{} of {branch} is here already", commit.short()),
+            _ => format!("fetching {branch} from {address}"),
+        };
+        sink.accept(EventKind::note(Stage::Source, line)).await?;
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        let (key, path, token) = (key.clone(), self.path(&target.spec, key), cancel.clone());
+        let work = blocking(cancel, move || {
+            let _guard = guard;
+            let tell: Progress = Arc::new(move |line| drop(sender.send(line)));
+            target.prepare(&key, &path, &wanted, &token, tell)
+        });
+        let tell = async {
+            while let Some(line) = lines.recv().await {
+                sink.accept(EventKind::note(Stage::Source, line)).await?;
+            }
+            Ok::<_, RepoError>(())
+        };
+        tokio::pin!(work, tell);
+        let prepared = tokio::select! {
+            prepared = &mut work => prepared,
+            told = &mut tell => {
+                told?;
+                return work.await;
+            }
+        };
+        // A cancelled thread may still hold the other end.
+        if !matches!(prepared, Err(RepoError::Cancelled)) {
+            tell.await?;
+        }
+        prepared
+    }
+
     async fn list(
         &self,
         repo: &RepoName,
@@ -113,12 +179,12 @@ impl Target {
         of_remote(&self.spec.name, &self.address, self.login.credentials.as_ref(), cancel, error)
     }
 
-    /// Fetches the branch and puts the checkout at its tip. On libgit2's thread.
+    /// Puts the checkout at what is wanted, fetched unless it is here. On libgit2's thread.
     fn prepare(
         &self,
         key: &InstanceKey,
         path: &Path,
-        branch: &BranchName,
+        wanted: &Wanted,
         cancel: &CancellationToken,
         tell: Progress,
     ) -> Result<Checkout, RepoError> {
@@ -126,14 +192,14 @@ impl Target {
         if key.sandbox.is_none() && checkout::reset_hard(&store).is_err() {
             tell("the checkout is damaged; it will be put right after the fetch".into());
         }
-        let (store, tip) = match self.fetch(&store, key, branch, cancel, &tell) {
+        let (store, tip) = match self.bring(&store, key, wanted, cancel, &tell) {
             Ok(tip) => (store, tip),
             // A damaged store is fetched anew, unless the remote itself is what failed.
             Err(RepoError::Git { .. }) if store::worktree_names(&store).is_empty() && damaged(&store) => {
                 tell("the object store is damaged; fetching everything again".into());
                 let store =
                     store::rebuild(&self.spec.path).and_then(|_| store::open(&self.spec.path, &self.spec.remote))?;
-                let tip = self.fetch(&store, key, branch, cancel, &tell)?;
+                let tip = self.bring(&store, key, wanted, cancel, &tell)?;
                 (store, tip)
             }
             Err(error) => return Err(error),
@@ -145,16 +211,39 @@ impl Target {
         if key.sandbox.is_some() {
             let name = worktrees::name(key);
             let repo = store::open_worktree(&store, &name, path, tip)?;
-            if checkout::put(&repo, tip, branch).is_err() {
+            if checkout::put(&repo, tip, &wanted.branch).is_err() {
                 let repo = store::remake_worktree(&store, &name, path, tip)?;
-                checkout::put(&repo, tip, branch).map_err(failed)?;
+                checkout::put(&repo, tip, &wanted.branch).map_err(failed)?;
             }
         } else {
-            checkout::put(&store, tip, branch).map_err(failed)?;
+            checkout::put(&store, tip, &wanted.branch).map_err(failed)?;
         }
         let short = CommitId::new(tip.to_string())?;
         tell(format!("HEAD is now at {} {}", short.short(), checkout::summary(&store, tip)));
         checkout::read(path)?.ok_or_else(|| of_checkout(path, "it vanished", io::Error::from(io::ErrorKind::NotFound)))
+    }
+
+    /// The wanted commit, brought into the store unless it is there.
+    fn bring(
+        &self,
+        store: &Repository,
+        key: &InstanceKey,
+        wanted: &Wanted,
+        cancel: &CancellationToken,
+        tell: &Progress,
+    ) -> Result<Oid, RepoError> {
+        let Wanted { branch, commit } = wanted;
+        let Some(commit) = commit else { return self.fetch(store, key, branch, cancel, tell) };
+        if let Some(here) = commit_in(store, commit) {
+            return Ok(here);
+        }
+        match self.fetch(store, key, branch, cancel, tell) {
+            Ok(_) | Err(RepoError::UnknownBranch { .. }) => commit_in(store, commit).ok_or_else(|| {
+                let repo = self.spec.name.clone();
+                RepoError::UnknownCommit { repo, branch: branch.clone(), commit: commit.clone() }
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     fn fetch(
@@ -171,6 +260,11 @@ impl Target {
         let tip = fetched.map_err(|error| self.remote_error(cancel, error))?;
         tip.ok_or_else(|| RepoError::UnknownBranch { repo: self.spec.name.clone(), branch: branch.clone() })
     }
+}
+
+/// A commit that the store has, with everything in it.
+fn commit_in(store: &Repository, commit: &CommitId) -> Option<Oid> {
+    Oid::from_str(commit.as_str()).ok().filter(|commit| store::holds(store, *commit))
 }
 
 /// Whether the store's own content is at fault: its tips cannot be read.
@@ -254,41 +348,20 @@ impl RepoSource for GitRepos {
         sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Checkout, RepoError> {
-        let target = self.target(&key.repo, credentials)?;
-        reach(&target, cancel).await?;
-        let guard = tokio::select! {
-            guard = self.lock(&key.repo) => guard,
-            () = cancel.cancelled() => return Err(RepoError::Cancelled),
-        };
-        let address = &target.address;
-        sink.accept(EventKind::note(Stage::Source, format!("fetching {branch} from {address}"))).await?;
-        let (sender, mut lines) = mpsc::unbounded_channel();
-        let (path, token) = (self.path(&target.spec, key), cancel.clone());
-        let (key, branch) = (key.clone(), branch.clone());
-        let work = blocking(cancel, move || {
-            let _guard = guard;
-            let tell: Progress = Arc::new(move |line| drop(sender.send(line)));
-            target.prepare(&key, &path, &branch, &token, tell)
-        });
-        let tell = async {
-            while let Some(line) = lines.recv().await {
-                sink.accept(EventKind::note(Stage::Source, line)).await?;
-            }
-            Ok::<_, RepoError>(())
-        };
-        tokio::pin!(work, tell);
-        let prepared = tokio::select! {
-            prepared = &mut work => prepared,
-            told = &mut tell => {
-                told?;
-                return work.await;
-            }
-        };
-        // A cancelled thread may still hold the other end.
-        if !matches!(prepared, Err(RepoError::Cancelled)) {
-            tell.await?;
-        }
-        prepared
+        self.check_out(key, Wanted { branch: branch.clone(), commit: None }, credentials, sink, cancel).await
+    }
+
+    async fn prepare_commit(
+        &self,
+        key: &InstanceKey,
+        branch: &BranchName,
+        commit: &CommitId,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        let wanted = Wanted { branch: branch.clone(), commit: Some(commit.clone()) };
+        self.check_out(key, wanted, credentials, sink, cancel).await
     }
 
     async fn rewind(&self, key: &InstanceKey, previous: &Checkout) -> Result<(), RepoError> {
@@ -362,23 +435,24 @@ impl RepoSource for GitRepos {
             let Ok(store) = Repository::open(&spec.path) else { return Ok(()) };
             checkout::forget(&store);
             let shared = !store::worktree_names(&store).is_empty();
-            empty(&path, shared).map_err(|error| of_checkout(&path, "it could not be removed", error))
+            let kept = if shared { vec![path.join(".git"), spec.builds()] } else { Vec::new() };
+            empty(&path, &kept).map_err(|error| of_checkout(&path, "it could not be removed", error))
         })
         .await
     }
 }
 
-/// Removes a store's working tree, and the store too unless worktrees share it.
-fn empty(path: &Path, keep_store: bool) -> io::Result<()> {
-    if !keep_store {
+/// Removes everything at `path` but what is `kept`.
+fn empty(path: &Path, kept: &[PathBuf]) -> io::Result<()> {
+    if !kept.iter().any(|kept| kept.starts_with(path)) {
         return fs::remove_dir_all(path);
     }
     for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == ".git" {
+        let (entry, is_folder) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())))?;
+        if kept.contains(&entry) {
             continue;
         }
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        if is_folder { empty(&entry, kept)? } else { fs::remove_file(entry)? }
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 
 use std::{fs, io, path::Path};
 
-use git2::{ErrorCode, Repository, RepositoryInitOptions, WorktreePruneOptions};
+use git2::{
+    ErrorCode, ObjectType, Oid, Repository, RepositoryInitOptions, TreeWalkMode, TreeWalkResult, WorktreePruneOptions,
+};
 use sdp_core::RepoError;
 
 use crate::{checkout, error::of_checkout};
@@ -114,6 +116,21 @@ fn exclude_own_folder(repo: &Repository) -> io::Result<()> {
     fs::create_dir_all(repo.commondir().join("info"))?;
     let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     fs::write(file, format!("{text}{separator}{line}\n"))
+}
+
+/// Whether the store has a commit with everything in it.
+pub(crate) fn holds(store: &Repository, commit: Oid) -> bool {
+    let all_there = || {
+        let (odb, tree) = (store.odb()?, store.find_commit(commit)?.tree()?);
+        let mut missing = false;
+        tree.walk(TreeWalkMode::PreOrder, |_, entry| {
+            // Another repository's commit is that repository's.
+            missing |= entry.kind() == Some(ObjectType::Blob) && !odb.exists(entry.id());
+            if missing { TreeWalkResult::Abort } else { TreeWalkResult::Ok }
+        })?;
+        Ok::<_, git2::Error>(!missing)
+    };
+    all_there().unwrap_or(false)
 }
 
 /// The names of the worktrees that share this store.

@@ -214,6 +214,66 @@ async fn one_new_commit_is_fetched_once_for_all_sandboxes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_here_is_checked_out_while_the_host_is_down_unless_part_of_it_is_lost() {
+    let world = world(PASSWORD).await;
+    let first = world.commit("main", None, &[("a.txt", "one"), ("b/c.txt", "c")]).await;
+    world.prepare("main").await;
+    world.commit("main", Some("main"), &[("a.txt", "two")]).await;
+    world.prepare("main").await;
+    world.host.set_mood(Mood::Broken);
+    let (sink, cancel) = (MemorySink::default(), CancellationToken::new());
+    let (key, main) = (quick(), branch("main"));
+    let back = world.repos.prepare_commit(&key, &main, &first, None, &sink, &cancel).await.unwrap();
+    assert_eq!((&back.commit, fs::read_to_string(back.path.join("a.txt")).unwrap()), (&first, "one".into()));
+    assert!(sink.lines()[0].contains("is here already"), "{:?}", sink.lines());
+
+    // A store that lost a file of it does not have it: the remote is asked.
+    let store = git2::Repository::open(world.path()).unwrap();
+    let tree = store.find_commit(git2::Oid::from_str(first.as_str()).unwrap()).unwrap().tree().unwrap();
+    let lost = tree.get_path(Path::new("b/c.txt")).unwrap().id();
+    explode_packs(&world.path());
+    let loose = lost.to_string();
+    fs::remove_file(world.path().join(".git/objects").join(&loose[..2]).join(&loose[2..])).unwrap();
+    let error = world.repos.prepare_commit(&key, &main, &first, None, &sink, &cancel).await.unwrap_err();
+    assert!(matches!(error, RepoError::Git { .. } | RepoError::Auth { .. }), "{error:?}");
+}
+
+/// Has each object of a store in a file of its own.
+fn explode_packs(checkout: &Path) {
+    let folder = checkout.join(".git/objects/pack");
+    let kept = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(&folder).unwrap().flatten() {
+        fs::copy(entry.path(), kept.path().join(entry.file_name())).unwrap();
+        fs::remove_file(entry.path()).unwrap();
+    }
+    for entry in fs::read_dir(kept.path()).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "pack") {
+            let mut git = std::process::Command::new("git");
+            git.arg("-C").arg(checkout).args(["unpack-objects", "-q"]).stdin(fs::File::open(entry.path()).unwrap());
+            assert!(git.status().unwrap().success());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_beside_the_store_stay_while_a_sandbox_has_a_checkout() {
+    let world = world(PASSWORD).await;
+    world.commit("main", None, &[("a.txt", "one")]).await;
+    let key = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+    world.try_prepare(&key, "main").await.unwrap();
+    world.prepare("main").await;
+    let (build, other) = (world.path().join(".sdp/builds/key/out"), world.path().join(".sdp/apache"));
+    fs::create_dir_all(&build).unwrap();
+    fs::create_dir_all(&other).unwrap();
+    world.repos.discard(&quick()).await.unwrap();
+    assert!(build.exists() && !other.exists() && !world.path().join("a.txt").exists());
+    world.repos.discard(&key).await.unwrap();
+    world.prepare("main").await;
+    world.repos.discard(&quick()).await.unwrap();
+    assert!(!world.path().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn parallel_deployments_of_one_repo_do_not_disturb_one_another() {
     let world = Arc::new(world(PASSWORD).await);
     for n in 0..4 {

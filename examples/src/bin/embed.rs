@@ -36,6 +36,7 @@ async fn main() -> Result<(), Failed> {
         deployment: DeploymentId::new(),
         key: InstanceKey::quick("service".parse()?),
         branch: branch.parse()?,
+        commit: None,
         host_port: None,
         picked_port: None,
         env: Default::default(),

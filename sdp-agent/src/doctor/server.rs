@@ -86,6 +86,7 @@ async fn admission(config: &AgentConfig) -> Result<Option<Welcome>, TransportErr
         repos: Vec::new(),
         port_range: None,
         gateway: None,
+        exact_commits: true,
     };
     let (protocol, oldest_protocol) = (VERSION, OLDEST_VERSION);
     let (agent, token) = (config.name.clone(), TokenFrame(token));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sdp_agent::Agent;
 use sdp_core::{
-    Credentials, DeploymentState, ErrorCode, InstanceState, UserName,
+    Credentials, DeploymentState, ErrorCode, EventKind, InstanceState, Stage, StageStatus, UserName,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
 };
 use sdp_git::testing::GitHost;
@@ -105,6 +105,51 @@ async fn after_a_kill_in_the_middle_the_previous_process_serves_again() {
     let found: Vec<_> = instances.iter().map(|instance| (instance.deployment, &instance.state)).collect();
     assert_eq!(found, [(good, &InstanceState::Running)]);
     assert_eq!(std::fs::read_to_string(checkout.join("branch.txt")).unwrap(), "main");
+    connection.call(RequestBody::Remove { key: quick("eredar") }).await.unwrap();
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_crash_between_a_build_and_its_keeping_is_told_and_the_next_deployment_builds_again() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let host = GitHost::start(&[("ada", PASSWORD)]).await.unwrap();
+    host.create_repo("eredar").await.unwrap();
+    // It makes everything, and its last act is to kill the agent.
+    let script = "until [ -e ../go ]; do sleep 0.02; done; cp build.sh $SDP_OUT/; [ -e ../safe ] || kill -9 $PPID";
+    host.commit("eredar", "main", None, &[("build.sh", script.as_bytes())], "kills").await.unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("sdp-agent.toml"));
+    let repo =
+        repo(&host, &dir.path().join("eredar"), "['true']").replace("['cat', 'branch.txt']", "['sh', 'build.sh']");
+    std::fs::write(&file, config_text(&server, &data, &repo)).unwrap();
+    let mut daemon = tokio::process::Command::new(env!("CARGO_BIN_EXE_sdp-agent"));
+    daemon.arg("--config").arg(&file).env(sdp_agent::config::TOKEN_ENV, TOKEN).kill_on_drop(true);
+    let mut daemon = daemon.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    let killed = connection.deploy_with(&quick("eredar"), "main", Some(credentials(PASSWORD))).await;
+    std::fs::write(dir.path().join("go"), "").unwrap();
+    patiently("the agent's end", daemon.wait()).await.unwrap();
+
+    let store = || std::fs::read_dir(dir.path().join("eredar/.sdp/builds")).unwrap().map(|entry| entry.unwrap().path());
+    let left: Vec<_> = store().collect();
+    assert!(left.len() == 1 && left[0].extension().unwrap() == "building", "{left:?}");
+    std::fs::write(dir.path().join("safe"), "").unwrap();
+    let agent = Agent::start(config(&server, &data, &repo)).await.unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    connection.until_state(killed, DeploymentState::Failed).await;
+    assert_eq!(failure(&connection.log, killed).stage, Some(Stage::Build));
+    let status = |log: &Log, deployment| {
+        let built = log[&deployment].iter().find_map(|event| match event.kind {
+            EventKind::Stage { stage: Stage::Build, status } if status != StageStatus::Started => Some(status),
+            _ => None,
+        });
+        built.unwrap()
+    };
+    for wanted in [StageStatus::Done, StageStatus::Skipped] {
+        let again = connection.deploy_with(&quick("eredar"), "main", Some(credentials(PASSWORD))).await;
+        connection.until_state(again, DeploymentState::Running).await;
+        assert_eq!(status(&connection.log, again), wanted);
+    }
+    assert_eq!(store().count(), 1, "what the crash left is gone");
     connection.call(RequestBody::Remove { key: quick("eredar") }).await.unwrap();
     agent.shutdown().await;
 }

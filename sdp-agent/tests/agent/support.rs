@@ -228,6 +228,7 @@ pub(crate) fn request(key: &InstanceKey, branch: &str) -> sdp_core::DeployReques
         deployment: DeploymentId::new(),
         key: key.clone(),
         branch: branch.parse().unwrap(),
+        commit: None,
         host_port: None,
         picked_port: None,
         env: BTreeMap::new(),

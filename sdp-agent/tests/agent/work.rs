@@ -5,8 +5,9 @@ use std::{path::Path, sync::Arc};
 use crate::support::*;
 use async_trait::async_trait;
 use sdp_core::{
-    Branch, BranchName, Checkout, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
-    InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage, UserName,
+    Branch, BranchName, Checkout, CommitId, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink,
+    InstanceKey, InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage,
+    UserName,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
 };
@@ -279,6 +280,18 @@ impl RepoSource for Leaky {
             sink.accept(EventKind::note(Stage::Source, line)).await?;
         }
         self.0.prepare(key, branch, credentials, sink, cancel).await
+    }
+
+    async fn prepare_commit(
+        &self,
+        key: &InstanceKey,
+        branch: &BranchName,
+        commit: &CommitId,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        self.0.prepare_commit(key, branch, commit, credentials, sink, cancel).await
     }
 
     async fn rewind(&self, key: &InstanceKey, previous: &Checkout) -> Result<(), RepoError> {

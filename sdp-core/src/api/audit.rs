@@ -47,6 +47,8 @@ actions! {
     Restart = "restart";
     /// A deployment was begun once more.
     Retry = "retry";
+    /// A deployment went back to an earlier one's commit.
+    Rollback = "rollback";
     /// A sandbox was made.
     SandboxCreate = "sandbox-create";
     /// A sandbox was deleted.

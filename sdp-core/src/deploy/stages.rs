@@ -153,7 +153,8 @@ impl<'a> Stages<'a> {
     }
 
     async fn source(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
-        let DeployRequest { key, branch, deployment, .. } = self.request;
+        let DeployRequest { key, branch, commit, deployment, .. } = self.request;
+        let credentials = self.credentials.as_ref();
         let source = &self.pipeline.source;
         // One that cannot be read is healed by `prepare`, and is nothing to go back to.
         let previous = source.checkout(key).await.unwrap_or_default();
@@ -161,10 +162,11 @@ impl<'a> Stages<'a> {
             let mut progress = self.progress();
             (progress.previous_checkout, progress.source_begun) = (previous, true);
         }
-        let checkout = source
-            .prepare(key, branch, self.credentials.as_ref(), self.sink, cancel)
-            .await
-            .map_err(|error| Problem::from(&error))?;
+        let checkout = match commit {
+            Some(commit) => source.prepare_commit(key, branch, commit, credentials, self.sink, cancel).await,
+            None => source.prepare(key, branch, credentials, self.sink, cancel).await,
+        };
+        let checkout = checkout.map_err(|error| Problem::from(&error))?;
         let found = EventKind::Source { branch: checkout.branch.clone(), commit: checkout.commit.clone() };
         self.emit(found).await.map_err(|error| Problem::from(&error))?;
         let mut progress = self.progress();

@@ -26,6 +26,10 @@ pub struct Inventory {
     /// The gateway, on the gateway's VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayInfo>,
+    /// Whether it deploys the exact commit that a request names. One that does not would deploy the
+    /// branch's tip instead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact_commits: bool,
 }
 
 /// A repo as people see it: the agent's configuration without its paths.

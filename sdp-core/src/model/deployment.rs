@@ -206,6 +206,9 @@ pub struct DeployRequest {
     pub key: InstanceKey,
     /// The branch.
     pub branch: BranchName,
+    /// The exact commit, one that was on the branch once; the branch's tip when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
     /// The host port to publish, which a person chose; none lets the agent keep the previous one or pick a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<HostPort>,
@@ -254,6 +257,9 @@ pub struct Deployment {
     /// When it last left the active states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    /// The earlier deployment whose commit, port and variables it goes back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<DeploymentId>,
     /// The stages entered so far.
     #[serde(default)]
     pub stages: Vec<StageRecord>,

@@ -64,6 +64,14 @@ pub struct RepoSpec {
     pub build_timeout: Duration,
 }
 
+impl RepoSpec {
+    /// Where the builds of all of the repo's checkouts on this machine are: beside its object store,
+    /// which they share too.
+    pub fn builds(&self) -> PathBuf {
+        self.path.join(".sdp").join("builds")
+    }
+}
+
 fn default_container_port() -> u16 {
     8080
 }

@@ -44,6 +44,8 @@ struct State {
     specs: Vec<RepoSpec>,
     branches: BTreeMap<RepoName, BTreeMap<BranchName, CommitId>>,
     commits: BTreeMap<CommitId, Files>,
+    /// What a checkout once held, which needs no remote any more.
+    fetched: BTreeSet<CommitId>,
     checkouts: BTreeMap<InstanceKey, Checkout>,
     dir: Option<PathBuf>,
     accepted: Option<(String, String)>,
@@ -136,6 +138,40 @@ impl MemoryRepos {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    async fn check_out(
+        &self,
+        key: &InstanceKey,
+        branch: &BranchName,
+        commit: Option<&CommitId>,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        if self.state().block_prepare {
+            cancel.cancelled().await;
+        }
+        if cancel.is_cancelled() {
+            return Err(RepoError::Cancelled);
+        }
+        let checkout = {
+            let mut state = self.state();
+            let commit = state.commit(&key.repo, branch, commit, credentials)?;
+            let path = state.path(key);
+            if state.fail_prepare {
+                let action = "this double was told to fail".to_owned();
+                return Err(RepoError::Checkout { path, action, source: "no reason".into() });
+            }
+            state.write(&path, &commit)?;
+            state.fetched.insert(commit.clone());
+            let tree = commit.as_str().to_owned();
+            let checkout = Checkout { path, branch: branch.clone(), commit, tree };
+            state.checkouts.insert(key.clone(), checkout.clone());
+            checkout
+        };
+        sink.accept(EventKind::note(Stage::Source, format!("HEAD is now at {}", checkout.commit.short()))).await?;
+        Ok(checkout)
+    }
 }
 
 impl State {
@@ -151,6 +187,30 @@ impl State {
                 cure: "check the user name and password",
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// The commit to check out: the one wanted, or the branch's tip.
+    fn commit(
+        &self,
+        repo: &RepoName,
+        branch: &BranchName,
+        wanted: Option<&CommitId>,
+        credentials: Option<&Credentials>,
+    ) -> Result<CommitId, RepoError> {
+        if let Some(wanted) = wanted.filter(|wanted| self.fetched.contains(*wanted)) {
+            return Ok(wanted.clone());
+        }
+        self.check(repo, credentials)?;
+        let tip = self.branches[repo].get(branch);
+        match (wanted, tip) {
+            (None, Some(tip)) => Ok(tip.clone()),
+            (None, None) => Err(RepoError::UnknownBranch { repo: repo.clone(), branch: branch.clone() }),
+            (Some(wanted), Some(tip)) if wanted == tip => Ok(tip.clone()),
+            (Some(wanted), _) => {
+                let (repo, branch, commit) = (repo.clone(), branch.clone(), wanted.clone());
+                Err(RepoError::UnknownCommit { repo, branch, commit })
+            }
         }
     }
 
@@ -230,31 +290,19 @@ impl RepoSource for MemoryRepos {
         sink: &dyn EventSink,
         cancel: &CancellationToken,
     ) -> Result<Checkout, RepoError> {
-        if self.state().block_prepare {
-            cancel.cancelled().await;
-        }
-        if cancel.is_cancelled() {
-            return Err(RepoError::Cancelled);
-        }
-        let checkout = {
-            let mut state = self.state();
-            state.check(&key.repo, credentials)?;
-            let path = state.path(key);
-            if state.fail_prepare {
-                let action = "this double was told to fail".to_owned();
-                return Err(RepoError::Checkout { path, action, source: "no reason".into() });
-            }
-            let Some(commit) = state.branches[&key.repo].get(branch).cloned() else {
-                return Err(RepoError::UnknownBranch { repo: key.repo.clone(), branch: branch.clone() });
-            };
-            state.write(&path, &commit)?;
-            let tree = commit.as_str().to_owned();
-            let checkout = Checkout { path, branch: branch.clone(), commit, tree };
-            state.checkouts.insert(key.clone(), checkout.clone());
-            checkout
-        };
-        sink.accept(EventKind::note(Stage::Source, format!("HEAD is now at {}", checkout.commit.short()))).await?;
-        Ok(checkout)
+        self.check_out(key, branch, None, credentials, sink, cancel).await
+    }
+
+    async fn prepare_commit(
+        &self,
+        key: &InstanceKey,
+        branch: &BranchName,
+        commit: &CommitId,
+        credentials: Option<&Credentials>,
+        sink: &dyn EventSink,
+        cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        self.check_out(key, branch, Some(commit), credentials, sink, cancel).await
     }
 
     async fn rewind(&self, key: &InstanceKey, previous: &Checkout) -> Result<(), RepoError> {

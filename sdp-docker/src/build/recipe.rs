@@ -46,7 +46,7 @@ pub(super) fn with_out(argv: &[String], out: &Path) -> Vec<String> {
 }
 
 /// The environment of a build: the agent's own harmless variables, the job's, and what describes
-/// the job.
+/// the job. Not its sandbox: others use what is built.
 pub(super) fn build_env(job: &DeployJob, out: &Path) -> BTreeMap<String, String> {
     let mut env = base_env();
     if job.repo.recipe == RecipeKind::Go {
@@ -60,8 +60,5 @@ pub(super) fn build_env(job: &DeployJob, out: &Path) -> BTreeMap<String, String>
     env.insert("SDP_REPO".into(), job.repo.name.to_string());
     env.insert("SDP_BRANCH".into(), job.checkout.branch.to_string());
     env.insert("SDP_COMMIT".into(), job.checkout.commit.to_string());
-    if let Some(sandbox) = &job.key.sandbox {
-        env.insert("SDP_SANDBOX".into(), sandbox.to_string());
-    }
     env
 }

@@ -1,12 +1,8 @@
 //! What a container says about itself: everything that SDP knows of an instance.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::PathBuf};
 
-use sdp_core::{
-    Artifact, DeployError, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState, SandboxName,
-};
-
-use crate::build;
+use sdp_core::{Artifact, DeployJob, DeploymentId, HostPort, Instance, InstanceKey, InstanceState, SandboxName};
 
 pub(crate) const OWNER: &str = "sdp.owner";
 const SANDBOX: &str = "sdp.sandbox";
@@ -73,11 +69,9 @@ pub(crate) fn key(labels: &HashMap<String, String>) -> Option<InstanceKey> {
     Some(InstanceKey { sandbox, repo })
 }
 
-/// Removes builds that the instance with these labels has no use for.
-pub(crate) fn prune_builds(labels: &HashMap<String, String>) -> Result<(), DeployError> {
-    let Some((checkout, artifact)) = labels.get(CHECKOUT).zip(labels.get(ARTIFACT)) else { return Ok(()) };
-    let pruned = build::prune(Path::new(checkout), Path::new(artifact));
-    pruned.map_err(|source| DeployError::Io { action: "remove old builds".into(), source })
+/// What was built for the instance with these labels.
+pub(crate) fn artifact(labels: &HashMap<String, String>) -> Option<PathBuf> {
+    labels.get(ARTIFACT).map(PathBuf::from)
 }
 
 /// The instance that a container's labels and name tell of; none when they are not whole.

@@ -13,6 +13,8 @@ use crate::{apache, build};
 
 /// Where a checkout is mounted in a container that is not Apache's.
 const SOURCE: &str = "/src";
+/// Where what was built of it is mounted, which other containers share.
+const OUT: &str = "/sdp/out";
 
 /// A program in a container.
 #[derive(Debug)]
@@ -73,7 +75,10 @@ pub(crate) fn program(
         NetworkMode::Bridge => (IpAddr::from([0, 0, 0, 0]), job.repo.container_port),
         NetworkMode::Host => (publish, job.host_port.get()),
     };
-    let out = out_in_container(job, artifact, &dir);
+    if let Some(path) = &artifact.path {
+        mounts.push(Bind { source: path.display().to_string(), target: OUT.into(), read_only: true });
+    }
+    let out = if artifact.path.is_some() { OUT.to_owned() } else { dir.clone() };
     let own = [("HOST", host.to_string()), ("PORT", port.to_string()), ("SDP_OUT", out.clone())];
     let mut env: BTreeMap<_, _> = job.env.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     env.extend(own);
@@ -90,13 +95,4 @@ pub(crate) fn program(
         nano_cpus: limits.cpus.map(|cpus| (cpus * 1e9) as i64),
         memory_bytes: limits.memory_mib.map(|mib| (mib << 20) as i64),
     })
-}
-
-/// The build's folder as the container sees it.
-fn out_in_container(job: &DeployJob, artifact: &Artifact, mount: &str) -> String {
-    let inner = artifact.path.as_deref().and_then(|path| path.strip_prefix(&job.checkout.path).ok());
-    match inner {
-        Some(inner) => format!("{mount}/{}", inner.display()),
-        None => mount.to_owned(),
-    }
 }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use sdp_core::model::repo::{Branch, Checkout, RepoSpec};
 use sdp_core::testing::ManualClock;
 use sdp_core::{
-    BranchName, EventSink, InstanceKey, Override, OverrideKind, RepoError, RepoName, RepoSource, RequestRoutes,
-    RouteChanges, SandboxKey,
+    BranchName, CommitId, EventSink, InstanceKey, Override, OverrideKind, RepoError, RepoName, RepoSource,
+    RequestRoutes, RouteChanges, SandboxKey,
 };
 use sdp_gateway::php::ConfigFile;
 use sdp_gateway::reload::{NoReload, Reload};
@@ -188,6 +188,18 @@ impl RepoSource for OneCheckout {
         &self,
         key: &InstanceKey,
         _branch: &BranchName,
+        _credentials: Option<&sdp_core::Credentials>,
+        _sink: &dyn EventSink,
+        _cancel: &CancellationToken,
+    ) -> Result<Checkout, RepoError> {
+        Err(RepoError::UnknownRepo { repo: key.repo.clone() })
+    }
+
+    async fn prepare_commit(
+        &self,
+        key: &InstanceKey,
+        _branch: &BranchName,
+        _commit: &CommitId,
         _credentials: Option<&sdp_core::Credentials>,
         _sink: &dyn EventSink,
         _cancel: &CancellationToken,

@@ -10,10 +10,16 @@ use sdp_core::{
 use serde::Deserialize;
 
 use super::{
-    Json, Path, Query, in_full,
+    Json, Path, Query, in_full, rollback,
     sandboxes::{SandboxPath, find_live as find_sandbox},
 };
-use crate::{ApiError, AppState, auth::SignedIn, hub::Destination, sandboxes::destination, store::Deed};
+use crate::{
+    ApiError, AppState,
+    auth::SignedIn,
+    hub::{Destination, Earlier},
+    sandboxes::destination,
+    store::Deed,
+};
 
 const MAX_LIMIT: u32 = 500;
 
@@ -22,7 +28,7 @@ pub(super) struct DeploymentPath {
     pub(super) id: DeploymentId,
 }
 
-type Accepted = (StatusCode, Json<Deployment>);
+pub(super) type Accepted = (StatusCode, Json<Deployment>);
 
 pub(super) async fn create(
     State(state): State<AppState>,
@@ -50,10 +56,22 @@ async fn deploy(
     destination: Destination,
     body: CreateDeployment,
 ) -> Result<Accepted, ApiError> {
+    deploy_exactly(state, signed_in, action, destination, body, None).await
+}
+
+/// Deploys, or what an earlier deployment was, when one is given.
+pub(super) async fn deploy_exactly(
+    state: AppState,
+    signed_in: SignedIn,
+    action: AuditAction,
+    destination: Destination,
+    body: CreateDeployment,
+    earlier: Option<Earlier>,
+) -> Result<Accepted, ApiError> {
     in_full(async move {
         let subject = AuditSubject::instance(&destination.key(body.repo.clone()));
         let deed = signed_in.deed(action, subject);
-        let deployment = state.hub().deploy(signed_in.session.credentials, destination, body).await?;
+        let deployment = state.hub().deploy_exactly(signed_in.session.credentials, destination, body, earlier).await?;
         let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
         state.audit(vec![deed.deployment(deployment.id).detail(detail)]).await;
         Ok((StatusCode::ACCEPTED, Json(deployment)))
@@ -166,7 +184,9 @@ pub(super) async fn retry(
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Accepted, ApiError> {
-    let Deployment { key, branch, env, agent, state: now, id, .. } = find(&state, path.id).await?;
+    let deployment = find(&state, path.id).await?;
+    let earlier = rollback::repeated(&state, &deployment).await?;
+    let Deployment { key, branch, env, agent, state: now, id, .. } = deployment;
     if now.is_active() {
         let sentence = format!("deployment {id} is {now}: it has not ended yet, so there is nothing to retry");
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
@@ -178,7 +198,7 @@ pub(super) async fn retry(
     // A port that was picked is picked again: somebody else may have it by now.
     let host_port = state.store().chosen_port(id).await?;
     let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
-    deploy(state, signed_in, AuditAction::Retry, destination, body).await
+    deploy_exactly(state, signed_in, AuditAction::Retry, destination, body, earlier).await
 }
 
 fn not_now(deployment: &Deployment, done: &str) -> ApiError {

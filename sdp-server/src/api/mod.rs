@@ -11,6 +11,7 @@ mod health;
 mod lifecycle;
 mod logs;
 mod repos;
+mod rollback;
 mod routes;
 mod routing;
 mod sandboxes;
@@ -69,6 +70,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/deployments/{id}/stop", post(deployments::stop))
         .route("/api/deployments/{id}/restart", post(deployments::restart))
         .route("/api/deployments/{id}/retry", post(deployments::retry))
+        .route("/api/deployments/{id}/rollback", post(rollback::rollback))
         .route("/api/deployments/{id}/log", get(logs::log))
         .route("/api/sandboxes/{name}/routes/{service}/explain", get(explain::of_sandbox))
         .route("/api/explain", get(explain::request))

@@ -7,8 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use sdp_core::{
-    Agent, AgentName, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName, Environment,
-    ErrorCode, HostPort, InstanceKey, PortRange, Problem, RepoName, Sandbox,
+    Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
+    Environment, ErrorCode, HostPort, InstanceKey, PortRange, Problem, RepoName, Sandbox,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -57,6 +57,15 @@ impl Destination {
     }
 }
 
+/// What a rollback goes back to.
+#[derive(Debug, Clone)]
+pub(crate) struct Earlier {
+    /// The earlier deployment.
+    pub(crate) deployment: DeploymentId,
+    /// Its exact commit.
+    pub(crate) commit: CommitId,
+}
+
 /// Takes a deployment off the list of those on their way, however the sending ends.
 struct OnItsWay<'a>(&'a Hub, DeploymentId);
 
@@ -82,10 +91,30 @@ impl Hub {
         destination: Destination,
         body: CreateDeployment,
     ) -> Result<Deployment, ApiError> {
+        self.deploy_exactly(credentials, destination, body, None).await
+    }
+
+    /// As [`deploy`](Self::deploy), but what an earlier deployment was, when one is given.
+    ///
+    /// # Errors
+    /// As `deploy`; [`ErrorCode::Unsupported`] when the agent cannot deploy an exact commit.
+    pub(crate) async fn deploy_exactly(
+        &self,
+        credentials: Credentials,
+        destination: Destination,
+        body: CreateDeployment,
+        earlier: Option<Earlier>,
+    ) -> Result<Deployment, ApiError> {
         destination.check_port(body.host_port)?;
         let agent = self.choose(&destination, &body.repo, body.agent.as_ref(), &BTreeMap::new()).await?;
         let key = destination.key(body.repo);
         let env = destination.env(&body.env);
+        if earlier.is_some() && !self.knows_exact_commits(&agent).await? {
+            let sentence = format!(
+                "agent {agent} is too old to deploy an exact commit: it would deploy what is on the branch now; install this server's version there"
+            );
+            return Err(ApiError(Problem::new(ErrorCode::Unsupported, sentence).holder(agent.as_str())));
+        }
         let id = DeploymentId::new();
         let deployment = Deployment {
             id,
@@ -101,12 +130,14 @@ impl Hub {
             user: credentials.username().clone(),
             created_at: Timestamp::now(),
             finished_at: None,
+            rollback_of: earlier.as_ref().map(|earlier| earlier.deployment),
             stages: Vec::new(),
         };
         let request = DeployRequest {
             deployment: id,
             key,
             branch: body.branch,
+            commit: earlier.map(|earlier| earlier.commit),
             host_port: body.host_port,
             picked_port: None,
             env,
@@ -174,6 +205,11 @@ impl Hub {
         let problem = Problem::from(&error);
         self.fail(id, problem.code, problem.detail.clone()).await?;
         Err(ApiError(problem))
+    }
+
+    async fn knows_exact_commits(&self, agent: &AgentName) -> Result<bool, ApiError> {
+        let inventory = self.agents().await?.into_iter().find(|known| known.name == *agent);
+        Ok(inventory.and_then(|known| known.inventory).is_some_and(|inventory| inventory.exact_commits))
     }
 
     /// The agent for a deployment: the one asked for, else the one that has the repo there already, else the

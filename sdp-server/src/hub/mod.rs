@@ -31,7 +31,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
 pub use self::{dispatch::Destination, ingest::IngestError, request::RequestError};
-pub(crate) use self::{dispatch::declares, polled::PolledSession, socket::accept};
+pub(crate) use self::{
+    dispatch::{Earlier, declares},
+    polled::PolledSession,
+    socket::accept,
+};
 use crate::{
     config::AgentsConfig,
     events::EventLogs,

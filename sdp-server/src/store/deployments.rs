@@ -119,6 +119,36 @@ impl Store {
             .await
     }
 
+    /// The newest deployment before `deployment` that ran in its place, on its agent, since `since`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn previous_good(
+        &self,
+        deployment: &Deployment,
+        since: Timestamp,
+    ) -> Result<Option<Deployment>, StoreError> {
+        let Deployment { id, key, agent, .. } = deployment.clone();
+        self.readers
+            .read(move |connection| {
+                // One that was superseded in the queue never had a commit.
+                let query = "SELECT * FROM deployments
+                    WHERE repo = :repo AND id < :id AND sandbox IS :sandbox AND agent = :agent
+                    AND state IN ('running', 'stopped', 'superseded') AND commit_id IS NOT NULL
+                    AND created_at >= :since
+                    ORDER BY id DESC LIMIT 1";
+                let values = named_params! {
+                    ":repo": key.repo.as_str(),
+                    ":id": id.to_string(),
+                    ":sandbox": key.sandbox.as_ref().map(AsRef::<str>::as_ref),
+                    ":agent": agent.as_str(),
+                    ":since": micros(since),
+                };
+                Ok(select(connection, query, values)?.into_iter().next())
+            })
+            .await
+    }
+
     /// Takes over what `events` say: state, failure, commit, port, URL and stages. An illegal change
     /// of state is ignored with a warning. When the deployment becomes running, what ran before
     /// under its key on its agent becomes superseded. Gives every deployment that changed.
@@ -183,8 +213,8 @@ pub(super) fn insert(connection: &Connection, d: &Deployment) -> Result<(), Stor
     let inserted = connection
         .prepare_cached(
             "INSERT INTO deployments (id, sandbox, repo, branch, commit_id, agent, state, failure, host_port, url, env,
-            user, created_at, finished_at, chosen_port)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?9)",
+            user, created_at, finished_at, chosen_port, rollback_of)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?9, ?15)",
         )?
         .execute(params![
             d.id.to_string(),
@@ -201,6 +231,7 @@ pub(super) fn insert(connection: &Connection, d: &Deployment) -> Result<(), Stor
             d.user.as_str(),
             micros(d.created_at),
             d.finished_at.map(micros),
+            d.rollback_of.map(|id| id.to_string()),
         ]);
     match inserted {
         Ok(_) => save_stages(connection, d),
@@ -369,6 +400,7 @@ fn from_row(row: &Row<'_>) -> Result<Deployment, StoreError> {
         user: text(row, "user")?,
         created_at: time(row, "created_at")?,
         finished_at: optional_time(row, "finished_at")?,
+        rollback_of: optional_text(row, "rollback_of")?,
         stages: Vec::new(),
     })
 }

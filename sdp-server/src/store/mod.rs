@@ -47,6 +47,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0003_ports.sql")),
     M::up(include_str!("migrations/0004_audit.sql")),
     M::up(include_str!("migrations/0005_routing.sql")),
+    M::up(include_str!("migrations/0006_rollback.sql")),
 ];
 
 /// The database. Clones share everything.

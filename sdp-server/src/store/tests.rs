@@ -44,6 +44,7 @@ pub(super) fn queued(key: InstanceKey) -> Deployment {
         user: UserName::new("ada").unwrap(),
         created_at: at(1_000),
         finished_at: None,
+        rollback_of: None,
         stages: Vec::new(),
     }
 }
@@ -83,6 +84,7 @@ async fn a_deployment_reads_back_as_it_was_kept_also_after_a_restart() {
     deployment.url = Some("http://127.0.0.1:9001".into());
     deployment.state = S::Failed;
     deployment.finished_at = Some(at(3_000));
+    deployment.rollback_of = Some(DeploymentId::new());
     deployment.failure = Some(Failure {
         stage: Some(Stage::Build),
         code: ErrorCode::BuildFailed,
@@ -180,6 +182,49 @@ async fn commit_and_endpoint_come_from_events_and_log_lines_cost_no_write() {
 }
 
 #[tokio::test]
+async fn the_previous_good_one_ran_in_the_same_place() {
+    let (_dir, store) = store();
+    let commit = CommitId::new("0123456789abcdef0123456789abcdef01234567").unwrap();
+    let kept = async |change: &dyn Fn(&mut Deployment)| {
+        let mut deployment = queued(eredar());
+        (deployment.state, deployment.commit) = (S::Superseded, Some(commit.clone()));
+        change(&mut deployment);
+        store.insert_deployment(&deployment).await.unwrap();
+        deployment
+    };
+    let long_ago = kept(&|it| it.created_at = at(10)).await;
+    let good = kept(&|_| ()).await;
+    kept(&|it| it.state = S::Failed).await;
+    kept(&|it| it.commit = None).await;
+    kept(&|it| it.agent = agent("elsewhere")).await;
+    kept(&|it| it.key = InstanceKey::quick(it.key.repo.clone())).await;
+    let present = kept(&|it| it.state = S::Running).await;
+    kept(&|_| ()).await;
+    let before = async |deployment, since| store.previous_good(deployment, at(since)).await.unwrap().map(|it| it.id);
+    assert_eq!(before(&present, 0).await, Some(good.id));
+    assert_eq!(before(&good, 0).await, Some(long_ago.id));
+    assert_eq!(before(&good, 11).await, None, "of an earlier sandbox");
+    assert_eq!(before(&long_ago, 0).await, None);
+}
+
+#[test]
+fn what_an_older_version_kept_is_read_after_the_upgrade() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("sdp.db");
+    let mut connection = rusqlite::Connection::open(&path).unwrap();
+    migrations().to_version(&mut connection, 1).unwrap();
+    let id = DeploymentId::new();
+    let insert = "INSERT INTO deployments (id, repo, branch, agent, state, env, user, created_at)
+        VALUES (?1, 'eredar', 'main', 'micro-92', 'running', '{}', 'ada', 1000000)";
+    connection.execute(insert, [id.to_string()]).unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let deployment = runtime.block_on(store.deployment(id)).unwrap().unwrap();
+    assert_eq!((deployment.state, deployment.rollback_of), (S::Running, None));
+}
+
+#[tokio::test]
 async fn set_state_allows_only_legal_moves() {
     let (_dir, store) = store();
     let deployment = queued(eredar());
@@ -207,6 +252,7 @@ async fn agents_are_enrolled_seen_and_revoked() {
         repos: Vec::new(),
         port_range: None,
         gateway: None,
+        exact_commits: false,
     };
     store.agent_seen(&name, at(5), Some(&inventory)).await.unwrap();
     store.agent_seen(&name, at(6), None).await.unwrap();

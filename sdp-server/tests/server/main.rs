@@ -18,6 +18,7 @@ mod plain_http;
 mod ports;
 mod recovery;
 mod requests;
+mod rollback;
 mod routes;
 mod sleep;
 mod streams;

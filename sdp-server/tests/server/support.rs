@@ -111,6 +111,7 @@ pub(crate) fn inventory(repos: &[&str]) -> Inventory {
         repos: repos.iter().map(|name| repo(name)).collect(),
         port_range: None,
         gateway: None,
+        exact_commits: true,
     }
 }
 

@@ -37,6 +37,8 @@ pub async fn suite(remote: &dyn RemoteFixture) {
     a_rewritten_branch_is_followed(remote).await;
     a_rewind_needs_no_remote(remote).await;
     sandboxes_have_checkouts_of_their_own(remote).await;
+    an_exact_commit_needs_no_remote_where_it_was_before(remote).await;
+    an_exact_commit_that_was_never_here_is_fetched_or_refused(remote).await;
     unknown_names_are_told_apart(remote).await;
     a_cancelled_call_says_so_and_can_be_repeated(remote).await;
     a_discarded_checkout_is_gone_and_can_be_made_again(remote).await;
@@ -161,6 +163,50 @@ async fn sandboxes_have_checkouts_of_their_own(remote: &dyn RemoteFixture) {
         remote.source().discard(&key).await.expect("discarded");
     }
     assert_eq!(read(&quick_checkout, "a.txt").as_deref(), Some("bad"), "the others are left alone");
+}
+
+async fn an_exact_commit_needs_no_remote_where_it_was_before(remote: &dyn RemoteFixture) {
+    let source = remote.source();
+    let earlier = prepare(remote, &quick(), "main").await;
+    remote.push("eredar", "main", &[("a.txt", "newer"), ("newer.txt", "newer")]).await;
+    let newer = prepare(remote, &quick(), "main").await;
+    let (sink, cancel, main) = (MemorySink::default(), CancellationToken::new(), branch("main"));
+    let sandbox = InstanceKey::in_sandbox("back".parse().expect("valid"), repo());
+    for key in [quick(), sandbox.clone()] {
+        // Without credentials: the remote would refuse to be asked.
+        let back = source.prepare_commit(&key, &main, &earlier.commit, None, &sink, &cancel).await;
+        let back = back.unwrap_or_else(|error| panic!("{}", crate::problem::chain(&error)));
+        assert_eq!((&back.commit, &back.tree, &back.branch), (&earlier.commit, &earlier.tree, &main));
+        assert_eq!((read(&back, "a.txt").as_deref(), read(&back, "newer.txt")), (Some("bad"), None));
+        assert_eq!(source.checkout(&key).await.expect("readable"), Some(back));
+    }
+    assert!(!sink.lines().is_empty(), "it tells what it does");
+    assert_eq!(read(&newer, ".sdp/kept").as_deref(), Some("kept"));
+    assert_eq!(prepare(remote, &quick(), "main").await, newer, "the next goes on to the tip");
+    source.discard(&sandbox).await.expect("discarded");
+}
+
+async fn an_exact_commit_that_was_never_here_is_fetched_or_refused(remote: &dyn RemoteFixture) {
+    let (source, sink, cancel, ada) = (remote.source(), MemorySink::default(), CancellationToken::new(), ada("right"));
+    let before = source.checkout(&quick()).await.expect("readable");
+    let (key, main) = (quick(), branch("main"));
+    let replaced = remote.push("eredar", "main", &[("a.txt", "replaced")]).await;
+    let tip = remote.push("eredar", "main", &[("a.txt", "tip")]).await;
+    let error = source.prepare_commit(&key, &main, &tip, None, &sink, &cancel).await.expect_err("the remote is asked");
+    assert!(matches!(error, RepoError::Auth { .. }), "{error:?}");
+    for (name, commit) in [(&main, &replaced), (&branch("nope"), &replaced)] {
+        let refused = source.prepare_commit(&key, name, commit, Some(&ada), &sink, &cancel).await;
+        assert!(
+            matches!(&refused, Err(RepoError::UnknownCommit { commit, branch, .. }) if *commit == replaced && branch == name),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(source.checkout(&key).await.expect("readable"), before, "the checkout is as it was");
+    let fetched = source.prepare_commit(&key, &main, &tip, Some(&ada), &sink, &cancel).await.expect("fetched");
+    assert_eq!((&fetched.commit, read(&fetched, "a.txt").as_deref()), (&tip, Some("tip")));
+    cancel.cancel();
+    let cancelled = source.prepare_commit(&key, &main, &tip, Some(&ada), &sink, &cancel).await;
+    assert!(matches!(cancelled, Err(RepoError::Cancelled)), "{cancelled:?}");
 }
 
 async fn unknown_names_are_told_apart(remote: &dyn RemoteFixture) {

@@ -165,6 +165,7 @@ mod tests {
                 agent: "micro".parse().unwrap(),
                 state: *state,
                 failure: None,
+                rollback_of: None,
                 host_port: None,
                 url: Some((*url).into()),
                 env: BTreeMap::new(),

@@ -45,6 +45,7 @@ fn deployment(branch: &str, port: Option<u16>, second: i64) -> Deployment {
         agent: "micro-92".parse().unwrap(),
         state: DeploymentState::Queued,
         failure: None,
+        rollback_of: None,
         host_port: port.map(|port| HostPort::new(port).unwrap()),
         url: None,
         env: BTreeMap::from([("A".parse().unwrap(), "1".to_owned())]),

@@ -101,7 +101,14 @@ pub struct Options {
     /// host.
     pub more_repos: fn(&Path, &GitHost) -> String,
     /// More of the control plane's configuration.
-    pub server: &'static str,
+    pub server_settings: &'static str,
+}
+
+impl Options {
+    /// Any free port, and nothing besides.
+    pub fn new(runner: Runner) -> Self {
+        Self { port: 0, runner, more_repos: |_, _| String::new(), server_settings: "" }
+    }
 }
 
 /// The running parts. [`shutdown`](Self::shutdown) ends them and removes what they made.
@@ -122,7 +129,8 @@ pub struct Playground {
 #[derive(Debug)]
 struct RunningAgent {
     name: AgentName,
-    agent: Agent,
+    /// None while it is stopped.
+    agent: Option<Agent>,
     leftovers: Leftovers,
 }
 
@@ -141,7 +149,7 @@ impl Playground {
         let stable = StableCluster::start(&git, dir.path(), ports.stable(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        let server = start_server(dir.path(), options.port, options.server).await?;
+        let server = start_server(dir.path(), options.port, options.server_settings).await?;
         let base = format!("http://{}", server.local_addr());
         let unique = server.local_addr().port();
         let mut agents = Vec::new();
@@ -154,7 +162,11 @@ impl Playground {
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
             let text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
-            let agent = start_agent(&server, &name, &folder, text).await?;
+            let token = server.enrol(&name).await?;
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+            std::fs::write(folder.join("sdp-agent.toml"), text)?;
+            let agent = Some(start_agent(&name, &folder).await?);
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });
         }
         let gateway = format!("http://127.0.0.1:{}{PREFIX}", ports.gateway());
@@ -210,6 +222,35 @@ impl Playground {
         self.runner.runs(&agent.name, &self.dir.path().join(role)).deployer().await
     }
 
+    /// Stops an agent; what it runs goes on.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn stop_agent(&mut self, role: &str) -> Result<(), Failed> {
+        if let Some(agent) = self.agent(role)?.agent.take() {
+            agent.shutdown().await;
+        }
+        Ok(())
+    }
+
+    /// Starts an agent that was stopped, and waits until it is connected.
+    ///
+    /// # Errors
+    /// When there is none, or it does not connect.
+    pub async fn start_agent(&mut self, role: &str) -> Result<(), Failed> {
+        let folder = self.dir.path().join(role);
+        let stopped = self.agent(role)?;
+        if stopped.agent.is_none() {
+            stopped.agent = Some(start_agent(&stopped.name, &folder).await?);
+        }
+        Ok(())
+    }
+
+    fn agent(&mut self, role: &str) -> Result<&mut RunningAgent, Failed> {
+        let agent = self.agents.iter_mut().find(|agent| agent.name.as_str().starts_with(role));
+        agent.ok_or_else(|| Failed(format!("there is no agent {role}")))
+    }
+
     /// Where a person can go on from here.
     pub fn where_to_look(&self) -> String {
         let mut text = String::from("\nEverything stays up until Ctrl-C. Try:\n");
@@ -237,7 +278,9 @@ impl Playground {
     pub async fn shutdown(self) -> Result<(), Failed> {
         let mut removed = Ok(());
         for agent in self.agents {
-            agent.agent.shutdown().await;
+            if let Some(running) = agent.agent {
+                running.shutdown().await;
+            }
             removed = removed.and(agent.leftovers.remove().await);
         }
         self.server.shutdown().await;
@@ -259,12 +302,10 @@ impl fmt::Display for Playground {
     }
 }
 
-async fn start_agent(server: &Server, name: &AgentName, folder: &Path, text: String) -> Result<Agent, Failed> {
-    std::fs::create_dir_all(folder)?;
-    let token = server.enrol(name).await?;
-    std::fs::write(folder.join("agent.token"), token.expose_secret())?;
-    std::fs::write(folder.join("sdp-agent.toml"), &text)?;
-    let layers = Layers::new().file(folder.join("sdp-agent.toml"), text);
+async fn start_agent(name: &AgentName, folder: &Path) -> Result<Agent, Failed> {
+    let path = folder.join("sdp-agent.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let layers = Layers::new().file(path, text);
     let agent = Agent::start(AgentConfig::load(layers, Vec::new(), &[])?).await?;
     let mut link = agent.link();
     let connected = link.wait_for(|state| matches!(state, LinkState::Connected { .. }));
@@ -274,9 +315,9 @@ async fn start_agent(server: &Server, name: &AgentName, folder: &Path, text: Str
     }
 }
 
-async fn start_server(dir: &Path, port: u16, more: &str) -> Result<Server, Failed> {
+async fn start_server(dir: &Path, port: u16, settings: &str) -> Result<Server, Failed> {
     let port = if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 };
-    let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n{more}", dir.join("server"));
+    let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n{settings}", dir.join("server"));
     std::fs::write(dir.join("sdp-server.toml"), &text)?;
     Ok(Server::bind(Layers::new().file(dir.join("sdp-server.toml"), text).load()?).await?)
 }

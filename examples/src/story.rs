@@ -38,7 +38,7 @@ pub async fn run(playground: &Playground, out: Teller<'_>) -> Result<Answers, Fa
     writeln!(out, "   gateway answers: {before}")?;
 
     writeln!(out, "3. Deploy {} {} into sandbox `{sandbox}`", content::SERVICE, content::FEATURE)?;
-    let create = CreateSandbox { name: sandbox.parse()?, environment: None, expires_in: None };
+    let create = CreateSandbox::new(sandbox.parse()?);
     api.post::<_, serde_json::Value>("/api/sandboxes", &create).await?;
     let deployment = deploy(&api, Some(sandbox), content::SERVICE, content::FEATURE, out).await?;
     writeln!(out, "   it answers on {}", deployment.url.as_deref().unwrap_or("?"))?;

@@ -163,7 +163,7 @@ async fn strike_all(
 async fn round(rig: &mut Rig, number: usize, strike: Strike, report: &mut Report) -> Result<(), Failed> {
     let api = rig.sign_in().await?;
     let sandbox = format!("t{number}");
-    let create = CreateSandbox { name: sandbox.parse()?, environment: None, expires_in: None };
+    let create = CreateSandbox::new(sandbox.parse()?);
     api.post::<_, serde_json::Value>("/api/sandboxes", &create).await?;
     let asking = tokio::spawn(rig.ask(&api, &sandbox));
     let pause = STRIKE_WITHIN.mul_f64(rand::rng().random_range(0.0..1.0));

@@ -31,7 +31,7 @@ async fn playground(runner: Runner) -> Playground {
         let available = Runner::available().await;
         assert_eq!(available, Runner::Docker, "no Docker engine with the test images; .ci/setup makes both");
     }
-    let started = Playground::start(Options { port: 0, runner, more_repos: slow_repo, server: "" }).await;
+    let started = Playground::start(Options { more_repos: slow_repo, ..Options::new(runner) }).await;
     started.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -39,7 +39,7 @@ async fn playground(runner: Runner) -> Playground {
 static CONTAINERS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn create_sandbox(api: &Api, name: &str) {
-    let create = CreateSandbox { name: name.parse().unwrap(), environment: None, expires_in: None };
+    let create = CreateSandbox::new(name.parse().unwrap());
     api.post::<_, serde_json::Value>("/api/sandboxes", &create).await.unwrap();
 }
 

@@ -61,15 +61,14 @@ async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
 impl Rig {
     async fn start(engine: Arc<PrivateEngine>) -> Self {
         let options = Options {
-            port: 0,
-            runner: Runner::Engine(engine.socket()),
             more_repos: slow_repo,
-            server: "[agents]\nreconcile = \"500ms\"\n",
+            server_settings: "[agents]\nreconcile = \"500ms\"\n",
+            ..Options::new(Runner::Engine(engine.socket()))
         };
         let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         playground.git().create_repo("slow").await.unwrap();
         let api = playground.sign_in().await.unwrap();
-        let create = CreateSandbox { name: "pay".parse().unwrap(), environment: None, expires_in: None };
+        let create = CreateSandbox::new("pay".parse().unwrap());
         api.post::<_, serde_json::Value>("/api/sandboxes", &create).await.unwrap();
         let deployer = playground.deployer("micro").await.unwrap();
         Self { engine, playground, api, deployer, rounds: 0 }

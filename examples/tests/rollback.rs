@@ -49,11 +49,10 @@ async fn push(playground: &Playground, message: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_built_once_for_all_sandboxes_and_again_for_no_rollback() {
-    let options = Options { port: 0, runner: Runner::Process, more_repos: |_, _| String::new(), server: "" };
-    let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+    let playground = Playground::start(Options::new(Runner::Process)).await.unwrap_or_else(|error| panic!("{error}"));
     let api = playground.sign_in().await.unwrap();
     for name in ["one", "two"] {
-        let create = CreateSandbox { name: name.parse().unwrap(), environment: None, expires_in: None };
+        let create = CreateSandbox::new(name.parse().unwrap());
         api.post::<_, serde_json::Value>("/api/sandboxes", &create).await.unwrap();
     }
     let good = deploy(&api, "one").await;

@@ -57,10 +57,10 @@ fn a_service_of_a_sandbox_runs_on_another_machine_of_the_swarm_and_its_route_lea
     }
     manager.run(async || {
         let runner = Runner::Swarm(manager.socket(), "sandboxes");
-        let options = Options { port: 0, runner, more_repos: |_, _| String::new(), server: "" };
+        let options = Options::new(runner);
         let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let api = playground.sign_in().await.unwrap();
-        let create = CreateSandbox { name: "pay".parse().unwrap(), environment: None, expires_in: None };
+        let create = CreateSandbox::new("pay".parse().unwrap());
         api.post::<_, serde_json::Value>("/api/sandboxes", &create).await.unwrap();
         for branch in ["main", FEATURE] {
             let mut quiet = Vec::new();

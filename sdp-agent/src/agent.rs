@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::AgentConfig,
+    disk::Admission,
     error::AgentError,
     inventory::Inventories,
     link::{self, LinkParts, LinkState, Timing},
@@ -92,8 +93,9 @@ impl Agent {
 
         let ports = Arc::new(PortPool::new(config.deployer.port_range.0.clone(), config.deployer.publish));
         let (source, deployer) = (Arc::clone(&parts.source), Arc::clone(&parts.deployer));
-        let mut pipeline =
-            Pipeline::new(source, deployer, ports, config.advertise.clone()).deadlines(parts.deadlines.clone());
+        let mut pipeline = Pipeline::new(source, deployer, ports, config.advertise.clone())
+            .builds(config.deployer.builds())
+            .deadlines(parts.deadlines.clone());
         if let Some((repo, routes)) = &gateway {
             pipeline = pipeline.gateway(repo.clone(), Arc::clone(routes));
         }
@@ -102,8 +104,10 @@ impl Agent {
             source: Arc::clone(&parts.source),
             deployer: Arc::clone(&parts.deployer),
             gateway: gateway.clone(),
+            admission: Admission::new(&config),
             outbox: outbox.clone(),
             redactor: redactor.clone(),
+            drain: config.deployer.drain,
         };
         let work = Work::start(config.data_dir.join("work"), work_parts)?;
         let link_parts = LinkParts {

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    ops::RangeInclusive,
+    num::NonZeroUsize,
     path::PathBuf,
+    time::Duration,
 };
 
 use sdp_core::{
-    AgentName, RecipeKind, RepoSpec, UserName,
+    AgentName, PortRange, RecipeKind, RepoSpec, UserName,
     config::{ConfigError, Layers},
 };
 use sdp_docker::{KEEP_BUILDS, NetworkPool};
@@ -71,6 +72,10 @@ pub struct DeployerConfig {
     pub socket: Option<PathBuf>,
     /// The ports to pick from when none is asked for.
     pub port_range: PortRange,
+    /// How long what a deployment replaced serves on after the routes point elsewhere, where both can run
+    /// at once.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub drain: Duration,
     /// The addresses that sandboxes' networks are made from, 32 for each.
     pub network_pool: NetworkPool,
     /// For `kind = "swarm"`: where services may run, as the swarm writes it, `node.labels.sdp==yes`.
@@ -78,6 +83,19 @@ pub struct DeployerConfig {
     pub constraints: Vec<String>,
     /// How many builds of a repo that proved good are kept for going back to, besides those in use.
     pub keep_builds: usize,
+    /// How many deployments may build at once; as many as the machine has cores when absent.
+    pub builds: Option<NonZeroUsize>,
+    /// A deployment is refused when less than this, in MiB, is free on the disk of `data_dir`, of the worktrees or
+    /// of its repo.
+    pub min_free_mib: u64,
+}
+
+impl DeployerConfig {
+    /// How many deployments may build at once.
+    pub fn builds(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.builds.unwrap_or_else(cores)
+    }
 }
 
 impl Default for DeployerConfig {
@@ -87,9 +105,12 @@ impl Default for DeployerConfig {
             publish: Ipv4Addr::LOCALHOST.into(),
             socket: None,
             port_range: PortRange(20_000..=29_999),
+            drain: Duration::from_secs(10),
             network_pool: NetworkPool::default(),
             constraints: Vec::new(),
             keep_builds: KEEP_BUILDS,
+            builds: None,
+            min_free_mib: 1024,
         }
     }
 }
@@ -104,24 +125,6 @@ pub enum DeployerKind {
     Process,
     /// As services of a Docker Swarm.
     Swarm,
-}
-
-/// Host ports, written `20000-29999`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PortRange(pub RangeInclusive<u16>);
-
-impl TryFrom<String> for PortRange {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split_once('-').map(|(first, last)| (first.trim(), last.trim()));
-        let range = parts.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-        match range {
-            Some((first, last)) if 0 < first && first <= last => Ok(Self(first..=last)),
-            _ => Err(format!("{text:?} is not a range of ports: write it as \"20000-29999\"")),
-        }
-    }
 }
 
 /// `[git]`.
@@ -352,6 +355,8 @@ config = "application/config/config.php"
     fn the_specs_example_is_accepted_with_the_promised_defaults() {
         let config = load(SPEC, &[]).unwrap();
         assert_eq!(config.deployer.port_range.0, 20_000..=29_999);
+        assert!(config.deployer.builds().get() >= 1);
+        assert_eq!(config.deployer.min_free_mib, 1024);
         assert_eq!(config.gateway.as_ref().unwrap().repo.as_str(), "erangel-ocean");
         assert_eq!(config.worktrees(), PathBuf::from("/var/lib/sdp-agent/worktrees"));
     }

@@ -4,6 +4,7 @@ mod adapters;
 mod agent;
 pub mod cli;
 pub mod config;
+mod disk;
 pub mod doctor;
 mod error;
 mod inventory;

@@ -75,6 +75,10 @@ impl Requests {
                 let instances = self.deployer.list().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Instances { instances });
             }
+            RequestBody::Checkouts => {
+                let keys = self.source.sandbox_checkouts().await.map_err(|error| Problem::from(&error))?;
+                return Ok(ReplyBody::Checkouts { keys });
+            }
             RequestBody::Routes => {
                 let table = self.routes()?.table().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Routes { table });

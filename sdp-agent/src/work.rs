@@ -8,24 +8,26 @@
 
 mod journal;
 mod recovery;
+mod retire;
 mod tidy;
 
 use std::{
     collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use sdp_core::{
     Credentials, DeployRequest, Deployer, DeploymentId, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
-    Problem, RepoName, RepoSource, RouteStore, Stage, deploy::Pipeline,
+    Problem, Replacement, RepoName, RepoSource, RouteStore, Stage, deploy::Pipeline,
 };
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::journal::Journal;
-use crate::{error::AgentError, outbox::Outbox, redact::Redactor};
+use crate::{disk::Admission, error::AgentError, outbox::Outbox, redact::Redactor};
 
 /// How many ended deployments are remembered, so that asking again for one changes nothing.
 const REMEMBERED: usize = 1000;
@@ -37,8 +39,11 @@ pub(crate) struct WorkParts {
     pub(crate) source: Arc<dyn RepoSource>,
     pub(crate) deployer: Arc<dyn Deployer>,
     pub(crate) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
+    pub(crate) admission: Admission,
     pub(crate) outbox: Outbox,
     pub(crate) redactor: Redactor,
+    /// How long what was replaced serves on after nobody new is sent there.
+    pub(crate) drain: Duration,
 }
 
 /// The deployments of this agent. Clones share them.
@@ -113,7 +118,7 @@ impl Work {
     /// Accepts a deployment: when this returns, it survives a crash, and its events tell the rest.
     ///
     /// # Errors
-    /// A problem when it cannot be written down, or the agent is stopping.
+    /// A problem when it cannot be written down, a disk is nearly full, or the agent is stopping.
     pub(crate) fn deploy(&self, request: DeployRequest, credentials: Option<Credentials>) -> Result<(), Problem> {
         let inner = &self.inner;
         let deployment = request.deployment;
@@ -124,6 +129,7 @@ impl Work {
         if inner.stopping.is_cancelled() {
             return Err(Problem::new(ErrorCode::AgentAway, "the agent is stopping; try again when it is back"));
         }
+        inner.parts.admission.admit(&request.key.repo)?;
         let storage =
             |error: &dyn std::error::Error| Problem::new(ErrorCode::EventsUnavailable, sdp_core::problem::chain(error));
         inner.journal.begin(&request).map_err(|error| storage(&error))?;
@@ -299,7 +305,10 @@ impl Attempt {
         let (inner, credentials) = (Arc::clone(&self.inner), self.credentials.take());
         let state = match turn {
             Ok(turn) => {
-                let state = self.deploy(credentials).await;
+                let (state, retiring) = self.deploy(credentials).await;
+                if let Some(replacement) = retiring {
+                    inner.tasks.spawn(retire::later(Arc::clone(&inner), replacement));
+                }
                 if state == DeploymentState::Running {
                     inner.journal.end(deployment);
                 } else {
@@ -319,7 +328,8 @@ impl Attempt {
         inner.tell_gateway(&key.repo);
     }
 
-    async fn deploy(&self, credentials: Option<Credentials>) -> DeploymentState {
+    /// Its end, and what is to be ended when nobody is sent there any more.
+    async fn deploy(&self, credentials: Option<Credentials>) -> (DeploymentState, Option<Replacement>) {
         let DeployRequest { deployment, key, branch, .. } = &self.request;
         tracing::info!(%deployment, %key, %branch, "deployment begins");
         // One that cannot be read is nothing to go back to.
@@ -328,7 +338,7 @@ impl Attempt {
         let pipeline = &self.inner.parts.pipeline;
         let run = pipeline.run(&self.request, credentials, &*self.sink, &self.cancel);
         match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(finished) => finished.state,
+            Ok(finished) => (finished.state, finished.retiring),
             Err(_) => {
                 let progress = self.inner.parts.outbox.progress(*deployment);
                 let reason = "the agent failed inside this deployment; its log says more";
@@ -336,7 +346,7 @@ impl Attempt {
                 {
                     self.tell(event).await;
                 }
-                DeploymentState::Failed
+                (DeploymentState::Failed, None)
             }
         }
     }

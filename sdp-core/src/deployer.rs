@@ -50,8 +50,10 @@ pub struct Artifact {
 pub struct Replacement {
     /// The new instance.
     pub current: Instance,
-    /// The previous one: stopped, kept, marked [`parked`](Instance::parked).
+    /// The previous one: kept, marked [`parked`](Instance::parked), in the state that it had before.
     pub previous: Option<Instance>,
+    /// Whether the previous one goes on serving on its own port, beside the new one; else it is stopped.
+    pub beside: bool,
 }
 
 /// What one health probe found.
@@ -100,7 +102,8 @@ pub type LogLines = BoxStream<'static, Result<LogLine, DeployError>>;
 /// - What it knows of its instances it reads from where they run (a container's labels, a process
 ///   journal), so that a new `Deployer` on the same machine finds what an earlier one left.
 /// - [`start`](Self::start) is all or nothing: on `Err`, the previous instance answers its port as
-///   before. Afterwards exactly one of [`settle`](Self::settle) and [`revert`](Self::revert) is
+///   before. Where the new one has another port than the previous one, both may serve side by side
+///   until then, and [`Replacement::beside`] says so. Afterwards exactly one of [`settle`](Self::settle) and [`revert`](Self::revert) is
 ///   called; after either, at most one instance of the key exists.
 /// - A build never changes what an instance runs from: each tree, recipe, toolchain and environment has
 ///   its own artifact, which all checkouts of a repo share and no instance may write to. It is built
@@ -137,7 +140,8 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Starts the new instance in the place of the previous one, which is stopped and kept.
+    /// Starts the new instance in the place of the previous one, which is kept. It is stopped first,
+    /// unless the job's port is another one and the deployer can run both at once.
     ///
     /// # Errors
     /// [`DeployError::PortTaken`] and [`DeployError::ImageMissing`], both before anything is
@@ -157,7 +161,8 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// where other calls wait for an engine that is being restarted.
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError>;
 
-    /// Removes the previous instance: the new one stays. Idempotent.
+    /// Removes the previous instance, whose requests under way are given the time to end that its
+    /// program takes: the new one stays. Idempotent.
     ///
     /// # Errors
     /// [`DeployError::Engine`].

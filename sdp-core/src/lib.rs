@@ -24,9 +24,10 @@ pub use model::{
     agent::{Agent, GatewayInfo, Inventory, RepoInfo, Transport},
     credentials::Credentials,
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
+    environment::Environment,
     event::{Event, EventKind, LogStream},
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
-    ids::{DeploymentId, HostPort, InstanceKey},
+    ids::{DeploymentId, HostPort, InstanceKey, PortRange},
     instance::{Instance, InstanceState, InstanceStats},
     names::{
         AgentName, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName, SandboxKey,
@@ -37,7 +38,9 @@ pub use model::{
         Override, OverrideKind, RequestRoutes, Route, RouteChanges, RouteDefaults, RouteOrigin, RouteTable,
         RouteTarget, ServiceUrl, TakenRoute,
     },
-    sandbox::Sandbox,
+    sandbox::{Sandbox, SandboxState},
+    shape::{ServiceSpec, Services, Shape},
+    template::Template,
 };
 pub use problem::{ErrorCode, Problem};
 pub use repos::{RepoError, RepoSource};

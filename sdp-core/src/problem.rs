@@ -96,6 +96,8 @@ codes! {
     Unhealthy = "unhealthy", 500, "The instance did not become healthy";
     /// The container engine does not answer.
     EngineUnavailable = "engine-unavailable", 503, "The container engine does not answer";
+    /// The agent's disk has too little room for another deployment.
+    DiskFull = "disk-full", 507, "The disk is nearly full";
     /// The gateway's configuration is not valid PHP, or the key is written twice.
     GatewayConfigInvalid = "gateway-config-invalid", 409, "The gateway's configuration cannot be patched";
     /// The gateway's configuration could not be written.

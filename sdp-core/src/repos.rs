@@ -106,6 +106,14 @@ pub trait RepoSource: std::fmt::Debug + Send + Sync {
     /// [`RepoError::Checkout`] when it cannot be read.
     async fn checkout(&self, key: &InstanceKey) -> Result<Option<Checkout>, RepoError>;
 
+    /// The keys of sandboxes that have a checkout here, or what is left of one, by key.
+    ///
+    /// # Errors
+    /// [`RepoError::Checkout`] when they cannot be listed.
+    async fn sandbox_checkouts(&self) -> Result<Vec<InstanceKey>, RepoError> {
+        Ok(Vec::new())
+    }
+
     /// A file's bytes as committed at the checkout's `HEAD`, whatever the working tree holds; none
     /// when the commit has no such file.
     ///

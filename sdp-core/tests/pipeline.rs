@@ -86,6 +86,49 @@ async fn redeploying_keeps_the_port_and_leaves_one_instance() {
 }
 
 #[tokio::test]
+async fn a_service_of_a_sandbox_is_replaced_without_a_gap_and_the_previous_one_retires_when_told() {
+    let bench = bench();
+    let deploy = async |branch: &str, behaviour: Behaviour| {
+        bench.deployer.behave(behaviour);
+        let key = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+        let (request, sink) = (DeployRequest { key, ..request("eredar", branch) }, MemorySink::default());
+        let finished = bench.pipeline.run(&request, None, &sink, &CancellationToken::new()).await;
+        (finished, sink)
+    };
+    let (first, _) = deploy("main", Behaviour::Works).await;
+    let first = first.instance.unwrap();
+    let (bad, _) = deploy("feature/x", Behaviour::NeverHealthy).await;
+    assert_eq!((bad.state, bad.retiring), (S::Failed, None));
+    assert_eq!(bench.deployer.list().await.unwrap(), std::slice::from_ref(&first));
+
+    let (second, sink) = deploy("feature/x", Behaviour::Works).await;
+    let current = second.instance.unwrap();
+    assert_ne!(current.host_port, first.host_port);
+    let no_gap =
+        |event: &sdp_core::Event| matches!(&event.kind, EventKind::Log { line, .. } if line.contains("no gap"));
+    assert!(sink.events().iter().any(no_gap));
+    let ids = async || bench.deployer.list().await.unwrap().into_iter().map(|it| it.id).collect::<Vec<_>>();
+    assert_eq!(ids().await, [current.id.clone(), first.id.clone()], "both are there until nobody is sent to the first");
+
+    let (third, _) = deploy("main", Behaviour::Works).await;
+    let newest = third.instance.unwrap().id;
+    bench.pipeline.retire(&second.retiring.unwrap()).await.unwrap();
+    assert_eq!(ids().await, [newest.clone(), current.id], "a deployment that was itself replaced ends nothing");
+    bench.pipeline.retire(&third.retiring.unwrap()).await.unwrap();
+    assert_eq!(ids().await, [newest]);
+}
+
+#[tokio::test]
+async fn a_port_that_both_need_has_a_gap_and_the_log_says_how_long() {
+    let bench = bench();
+    bench.deploy("eredar", "main").await;
+    let (finished, sink) = bench.deploy("eredar", "feature/x").await;
+    assert_eq!(finished.retiring, None);
+    let told = |event: &sdp_core::Event| matches!(&event.kind, EventKind::Log { line, .. } if line.contains("was not served for at most"));
+    assert!(sink.events().iter().any(told));
+}
+
+#[tokio::test]
 async fn whatever_fails_the_previous_instance_and_its_checkout_are_put_back() {
     for (behaviour, stage, code) in [
         (Behaviour::BuildFails, Stage::Build, ErrorCode::BuildFailed),
@@ -365,4 +408,36 @@ async fn an_exact_commit_is_deployed_in_place_of_the_tip() {
         let ran = finished.instance.map(|instance| instance.commit);
         assert_eq!(ran.ok_or_else(|| finished.failure.unwrap().stage.unwrap()), outcome);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn builds_wait_for_one_another_and_the_wait_counts_against_no_deadline() {
+    let bench = bench();
+    let pipeline = bench.pipeline.clone().builds(std::num::NonZeroUsize::MIN);
+    let begin = |pipeline: &Pipeline, sandbox: &str| {
+        let (pipeline, mut request, cancel) = (pipeline.clone(), request("eredar", "main"), CancellationToken::new());
+        request.key = InstanceKey::in_sandbox(sandbox.parse().unwrap(), request.key.repo);
+        let (sink, cancelled) = (Arc::new(MemorySink::default()), cancel.clone());
+        let told = Arc::clone(&sink);
+        let run = tokio::spawn(async move { pipeline.run(&request, None, &*told, &cancelled).await });
+        (run, sink, cancel)
+    };
+    bench.deployer.behave(Behaviour::BuildHangs);
+    let (first, _, cancel_first) = begin(&pipeline, "first");
+    let building = || bench.deployer.builds() > 0;
+    while !building() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.deployer.behave(Behaviour::Works);
+    let short = Deadlines { build: Duration::from_millis(50), ..Deadlines::default() };
+    let (second, told, _) = begin(&pipeline.clone().deadlines(short), "second");
+    let (third, _, cancel_third) = begin(&pipeline, "third");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(told.states().last(), Some(&S::Build), "{:?}", told.lines());
+    assert!(told.lines().iter().any(|line| line.contains("waiting") && line.contains("(1)")), "{:?}", told.lines());
+    cancel_third.cancel();
+    assert_eq!(third.await.unwrap().state, S::Cancelled, "a wait can be cancelled");
+    cancel_first.cancel();
+    let ended = [first.await.unwrap().state, second.await.unwrap().state];
+    assert_eq!(ended, [S::Cancelled, S::Running], "{:?}", told.lines());
 }

@@ -33,8 +33,8 @@ const NETWORK_TRIES: u32 = 3;
 /// [`Deployer`] in containers of a Docker engine.
 ///
 /// Everything it knows of an instance is in the container's labels. A replaced container is
-/// stopped and renamed to `<name>-previous` until the new one has proved healthy; when this
-/// process dies in between, [`list`](Deployer::list) shows it as parked. Clones share one
+/// renamed to `<name>-previous` until the new one has proved healthy, and stopped meanwhile unless
+/// the new one has another port; when this process dies in between, [`list`](Deployer::list) shows it as parked. Clones share one
 /// connection.
 #[derive(Debug, Clone)]
 pub struct DockerDeployer {
@@ -124,9 +124,11 @@ impl DockerDeployer {
         DeployError::PortTaken { port, holder: format!("another program on {address}") }
     }
 
-    /// Stops the current container and gives its name free.
-    async fn park(&self, found: &Found) -> Result<(), DeployError> {
-        self.stop_for_good(found).await?;
+    /// Gives the current container's name free, and stops it unless it is to serve on.
+    async fn park(&self, found: &Found, serves_on: bool) -> Result<(), DeployError> {
+        if !serves_on {
+            self.stop_for_good(found).await?;
+        }
         self.engine.rename(&found.id, &format!("{}{}", found.name, labels::PARKED_SUFFIX)).await
     }
 
@@ -274,11 +276,13 @@ impl Deployer for DockerDeployer {
             self.engine.remove_container(&leftover.id).await?;
         }
         let mut replaced = None;
+        let beside = previous.as_ref().is_some_and(|found| found.running && !found.holds(job.host_port));
         if let Some(found) = &previous {
             replaced = self.engine.inspected(found).await?;
-            sink.accept(EventKind::note(Stage::Start, format!("stopping {name} ({})", short(&found.id)))).await?;
+            let what = if beside { "leaving the previous one to serve beside it" } else { "stopping" };
+            sink.accept(EventKind::note(Stage::Start, format!("{what}: {name} ({})", short(&found.id)))).await?;
             if found.name == name
-                && let Err(error) = self.park(found).await
+                && let Err(error) = self.park(found, beside).await
             {
                 self.unpark(&found.id, &name, found.running).await?;
                 return Err(error);
@@ -308,7 +312,7 @@ impl Deployer for DockerDeployer {
         let (id, port) = (short(&current.id), current.host_port);
         sink.accept(EventKind::note(Stage::Start, format!("started {name} ({id}) on port {port}"))).await?;
         let previous = replaced.map(|instance| Instance { parked: true, ..instance });
-        Ok(Replacement { current, previous })
+        Ok(Replacement { current, previous, beside })
     }
 
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError> {
@@ -338,6 +342,11 @@ impl Deployer for DockerDeployer {
         let current = &replacement.current;
         self.outages.forget(&current.id);
         if let Some(previous) = &replacement.previous {
+            if let Some(found) =
+                self.engine.containers().await?.iter().find(|found| found.running && found.id == previous.id)
+            {
+                self.stop_for_good(found).await?;
+            }
             self.engine.remove_container(&previous.id).await?;
         }
         self.engine.keep_running(&current.id, true).await?;

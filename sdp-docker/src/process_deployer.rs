@@ -302,14 +302,20 @@ impl Deployer for ProcessDeployer {
             self.remove_record(&leftover).await?;
         }
         let mut replaced = None;
+        let beside = previous.as_ref().is_some_and(|previous| {
+            previous.process.is_some_and(ProcessId::runs) && previous.instance.host_port != job.host_port
+        });
         if let Some(previous) = &previous {
             let was_parked = previous.instance.parked;
             let mut before = self.now(previous);
             if was_parked {
                 before.state = InstanceState::Running;
             }
-            sink.accept(EventKind::note(Stage::Start, format!("stopping {name}"))).await?;
-            self.end(previous).await;
+            let what = if beside { "leaving the previous one to serve beside it" } else { "stopping" };
+            sink.accept(EventKind::note(Stage::Start, format!("{what}: {name}"))).await?;
+            if !beside {
+                self.end(previous).await;
+            }
             let mut parked = previous.clone();
             parked.instance.parked = true;
             self.write(&parked)?;
@@ -325,7 +331,7 @@ impl Deployer for ProcessDeployer {
         }
         sink.accept(EventKind::note(Stage::Start, format!("started {name} on port {}", job.host_port))).await?;
         let previous = replaced.map(|(_, before)| Instance { parked: true, ..before });
-        Ok(Replacement { current: record.instance, previous })
+        Ok(Replacement { current: record.instance, previous, beside })
     }
 
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError> {

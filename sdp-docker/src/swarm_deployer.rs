@@ -359,7 +359,7 @@ impl Deployer for SwarmDeployer {
         let line = format!("started {} on port {}{place}", current.name, current.host_port);
         sink.accept(EventKind::note(Stage::Start, line)).await?;
         let previous = replaced.map(|instance| Instance { parked: true, ..instance });
-        Ok(Replacement { current, previous })
+        Ok(Replacement { current, previous, beside: false })
     }
 
     async fn probe(&self, instance: &Instance, probe: &HealthProbe) -> Result<Probe, DeployError> {

@@ -25,11 +25,14 @@ use crate::{
     config::{ConfigError, GitConfig},
     error::{of_checkout, of_remote, unreachable},
     remote::{self, Login, Progress, RemoteAddress},
-    store,
+    store, worktrees,
 };
 
 /// How long a git host may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Below it, each checkout has the ref that its branch is fetched into.
+const FETCHED: &str = "refs/sdp/";
 
 /// [`RepoSource`] over git remotes, with checkouts on this machine.
 ///
@@ -206,7 +209,7 @@ impl Target {
         }
         let failed = |error| of_checkout(path, "it could not be switched to the branch", error);
         if key.sandbox.is_some() {
-            let name = worktree_name(key);
+            let name = worktrees::name(key);
             let repo = store::open_worktree(&store, &name, path, tip)?;
             if checkout::put(&repo, tip, &wanted.branch).is_err() {
                 let repo = store::remake_worktree(&store, &name, path, tip)?;
@@ -251,7 +254,7 @@ impl Target {
         cancel: &CancellationToken,
         tell: &Progress,
     ) -> Result<Oid, RepoError> {
-        let into = format!("refs/sdp/{}", worktree_name(key));
+        let into = format!("{FETCHED}{}", worktrees::name(key));
         let fetched =
             remote::fetch(store, &self.spec.remote, branch.as_str(), &into, &self.login, cancel, Arc::clone(tell));
         let tip = fetched.map_err(|error| self.remote_error(cancel, error))?;
@@ -268,14 +271,6 @@ fn commit_in(store: &Repository, commit: &CommitId) -> Option<Oid> {
 fn damaged(store: &Repository) -> bool {
     let Ok(refs) = store.references() else { return true };
     refs.flatten().any(|reference| reference.peel_to_commit().and_then(|commit| commit.tree().map(drop)).is_err())
-}
-
-/// The name of a key's worktree, and of the ref its branch is fetched into.
-fn worktree_name(key: &InstanceKey) -> String {
-    match &key.sandbox {
-        None => "quick".into(),
-        Some(sandbox) => format!("sandbox-{sandbox}"),
-    }
 }
 
 /// Finds out quickly whether the git host accepts connections: libgit2 itself would wait for as
@@ -388,6 +383,22 @@ impl RepoSource for GitRepos {
         blocking(&CancellationToken::new(), move || checkout::read(&path)).await
     }
 
+    async fn sandbox_checkouts(&self) -> Result<Vec<InstanceKey>, RepoError> {
+        let config = Arc::clone(&self.config);
+        blocking(&CancellationToken::new(), move || {
+            let mut keys = worktrees::on_disk(&config.worktrees)
+                .map_err(|error| of_checkout(&config.worktrees, "the worktrees cannot be listed", error))?;
+            for spec in &config.repos {
+                // Without a store there is nothing that shares it.
+                let Ok(store) = Repository::open(&spec.path) else { continue };
+                let sandboxes = store::worktree_names(&store).into_iter().filter_map(|name| worktrees::sandbox(&name));
+                keys.extend(sandboxes.map(|sandbox| InstanceKey::in_sandbox(sandbox, spec.name.clone())));
+            }
+            Ok(keys.into_iter().collect())
+        })
+        .await
+    }
+
     async fn committed_file(&self, key: &InstanceKey, path: &Path) -> Result<Option<Vec<u8>>, RepoError> {
         let checkout = self.path(&self.target(&key.repo, None)?.spec, key);
         let file = path.to_owned();
@@ -395,19 +406,33 @@ impl RepoSource for GitRepos {
     }
 
     async fn discard(&self, key: &InstanceKey) -> Result<(), RepoError> {
-        let spec = self.target(&key.repo, None)?.spec;
-        let path = self.path(&spec, key);
         let guard = self.lock(&key.repo).await;
-        let key = key.clone();
+        if let Some(sandbox) = &key.sandbox {
+            // The repo may be configured no more, and its store gone: the folder goes all the same.
+            let store = self.config.repos.iter().find(|spec| spec.name == key.repo).map(|spec| spec.path.clone());
+            let folder = self.config.worktrees.join(sandbox.as_str());
+            let (name, path) = (worktrees::name(key), folder.join(key.repo.as_str()));
+            return blocking(&CancellationToken::new(), move || {
+                let _guard = guard;
+                match store.map(Repository::open) {
+                    Some(Ok(store)) => {
+                        store::remove_worktree(&store, &name, &path)?;
+                        store::forget(&store, &format!("{FETCHED}{name}"))
+                            .map_err(|error| of_checkout(&path, "the ref of its branch could not be removed", error))?;
+                    }
+                    _ => store::remove_folder(&path)?,
+                }
+                // The sandbox's folder goes with its last checkout.
+                let _ = fs::remove_dir(folder);
+                Ok(())
+            })
+            .await;
+        }
+        let spec = self.target(&key.repo, None)?.spec;
+        let path = spec.path.clone();
         blocking(&CancellationToken::new(), move || {
             let _guard = guard;
             let Ok(store) = Repository::open(&spec.path) else { return Ok(()) };
-            if key.sandbox.is_some() {
-                store::remove_worktree(&store, &worktree_name(&key), &path)?;
-                // The sandbox's folder goes with its last checkout.
-                let _ = path.parent().map(fs::remove_dir);
-                return Ok(());
-            }
             checkout::forget(&store);
             let shared = !store::worktree_names(&store).is_empty();
             let kept = if shared { vec![path.join(".git"), spec.builds()] } else { Vec::new() };

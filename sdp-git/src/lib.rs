@@ -8,6 +8,7 @@ mod remote;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod worktrees;
 
 pub use config::{ConfigError, GitConfig};
 pub use git_repos::GitRepos;

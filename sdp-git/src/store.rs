@@ -195,19 +195,29 @@ const OWN_BRANCHES: &str = "refs/heads/sdp-worktree/";
 
 /// Removes a worktree and what the store knows of it. Idempotent.
 pub(crate) fn remove_worktree(store: &Repository, name: &str, path: &Path) -> Result<(), RepoError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(of_checkout(path, "it could not be removed", error));
-        }
-        _ => {}
-    }
+    remove_folder(path)?;
     let failed = |error: git2::Error| of_checkout(path, "its worktree could not be removed", error);
     if let Ok(worktree) = store.find_worktree(name) {
         let mut options = WorktreePruneOptions::new();
         worktree.prune(Some(options.valid(true).locked(true))).map_err(failed)?;
     }
-    match store.find_reference(&format!("{OWN_BRANCHES}{name}")) {
-        Ok(mut reference) => reference.delete().map_err(failed),
+    forget(store, &format!("{OWN_BRANCHES}{name}")).map_err(failed)
+}
+
+/// Removes a checkout's folder. Idempotent.
+pub(crate) fn remove_folder(path: &Path) -> Result<(), RepoError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(of_checkout(path, "it could not be removed", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a ref. Idempotent.
+pub(crate) fn forget(store: &Repository, reference: &str) -> Result<(), git2::Error> {
+    match store.find_reference(reference) {
+        Ok(mut reference) => reference.delete(),
         Err(_) => Ok(()),
     }
 }

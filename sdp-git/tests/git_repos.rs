@@ -369,3 +369,30 @@ fn grep(folder: &Path, needle: &[u8], read: &mut usize) {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandboxes_checkout_goes_without_a_trace_also_when_its_repo_is_configured_no_more() {
+    let world = world(PASSWORD).await;
+    world.commit("main", None, &[("a.txt", "one")]).await;
+    let key = |sandbox: &str| InstanceKey::in_sandbox(sandbox.parse().unwrap(), "eredar".parse().unwrap());
+    let of_store = || {
+        let names = ["refs/heads/sdp-worktree", "refs/sdp", "worktrees"];
+        let entries = names.map(|name| fs::read_dir(world.path().join(".git").join(name)));
+        entries.into_iter().flatten().flatten().count()
+    };
+    let checkout = world.try_prepare(&key("pay"), "main").await.unwrap();
+    assert_eq!(of_store(), 3);
+    assert_eq!(world.repos.sandbox_checkouts().await.unwrap(), [key("pay")]);
+    // Somebody tidied up by hand: what the store knows is still to go.
+    fs::remove_dir_all(checkout.path.parent().unwrap()).unwrap();
+    assert_eq!(world.repos.sandbox_checkouts().await.unwrap(), [key("pay")]);
+    world.repos.discard(&key("pay")).await.unwrap();
+    assert_eq!((of_store(), world.repos.sandbox_checkouts().await.unwrap()), (0, vec![]));
+
+    let checkout = world.try_prepare(&key("ship"), "main").await.unwrap();
+    let other = spec("other", world.dir.path().join("other"), world.host.url("other"));
+    let repos = GitRepos::new(GitConfig::new(vec![other], world.dir.path().join("worktrees"))).unwrap();
+    assert_eq!(repos.sandbox_checkouts().await.unwrap(), [key("ship")]);
+    repos.discard(&key("ship")).await.unwrap();
+    assert!(!checkout.path.parent().unwrap().exists());
+}

@@ -23,6 +23,7 @@ use crate::{
     auth::{self, Limiter, Sessions},
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
+    sandboxes::Turns,
     store::{Store, StoreError},
     upkeep,
 };
@@ -90,6 +91,7 @@ struct Inner {
     hub: Hub,
     sessions: Sessions,
     limiter: Limiter,
+    turns: Turns,
     stop: CancellationToken,
 }
 
@@ -104,6 +106,7 @@ impl AppState {
         let inner = Inner {
             sessions: Sessions::new(config.session.idle, config.session.absolute),
             limiter: Limiter::new(config.login.attempts, config.login.window),
+            turns: Turns::default(),
             stop: CancellationToken::new(),
             config,
             store,
@@ -141,6 +144,11 @@ impl AppState {
     /// Sign-in attempts.
     pub fn limiter(&self) -> &Limiter {
         &self.inner.limiter
+    }
+
+    /// Who changes what runs in a sandbox.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     /// Cancelled when the server stops: streams end.

@@ -29,6 +29,8 @@ pub struct ServerConfig {
     /// How long a sandbox lives unless its maker says otherwise.
     #[serde(with = "sdp_core::model::units::duration")]
     pub sandbox_lifetime: Duration,
+    /// What becomes of sandboxes.
+    pub sandboxes: SandboxesConfig,
     /// Sign-in sessions.
     pub session: SessionConfig,
     /// Sign-in attempts.
@@ -48,6 +50,7 @@ impl Default for ServerConfig {
             gateway_agent: None,
             allowed_origins: Vec::new(),
             sandbox_lifetime: Duration::from_secs(7 * 86_400),
+            sandboxes: SandboxesConfig::default(),
             session: SessionConfig::default(),
             login: LoginConfig::default(),
             agents: AgentsConfig::default(),
@@ -70,6 +73,25 @@ pub struct LogsConfig {
 impl Default for LogsConfig {
     fn default() -> Self {
         Self { keep: Duration::from_secs(90 * 86_400), total_mib: 10 * 1024 }
+    }
+}
+
+/// `[sandboxes]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxesConfig {
+    /// How often it is looked which have expired or are idle, and what is left to do for one is tried again.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub upkeep: Duration,
+    /// After how long without a deployment, a change of a route or a look at it a sandbox goes to sleep; never when
+    /// absent.
+    #[serde(with = "sdp_core::model::units::duration_option")]
+    pub idle_after: Option<Duration>,
+}
+
+impl Default for SandboxesConfig {
+    fn default() -> Self {
+        Self { upkeep: Duration::from_secs(10), idle_after: None }
     }
 }
 
@@ -174,6 +196,8 @@ impl ServerConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         let durations = [
             ("sandbox_lifetime", self.sandbox_lifetime),
+            ("sandboxes.upkeep", self.sandboxes.upkeep),
+            ("sandboxes.idle_after", self.sandboxes.idle_after.unwrap_or(Duration::MAX)),
             ("session.idle", self.session.idle),
             ("session.absolute", self.session.absolute),
             ("login.window", self.login.window),

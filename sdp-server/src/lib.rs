@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod hub;
+mod sandboxes;
 pub mod store;
 mod upkeep;
 

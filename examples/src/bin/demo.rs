@@ -23,8 +23,7 @@ async fn main() -> ExitCode {
 async fn run(once: bool) -> Result<(), Failed> {
     let mut out = std::io::stdout();
     writeln!(out, "Starting a git host, a stable cluster, the control plane and two agents …")?;
-    let options =
-        Options { port: 3452, runner: Runner::available().await, more_repos: |_, _| String::new(), server: "" };
+    let options = Options { port: 3452, ..Options::new(Runner::available().await) };
     let playground = Playground::start(options).await?;
     writeln!(out, "{playground}")?;
     let told = story::run(&playground, &mut out).await;

@@ -52,7 +52,7 @@ pub(super) async fn pelt(rig: &Rig, program: &Path, times: usize, report: &mut R
     let seed = rand::random();
     let mut complaints = Vec::new();
     let api = rig.sign_in().await?;
-    let create = CreateSandbox { name: "pelted".parse()?, environment: None, expires_in: None };
+    let create = CreateSandbox::new("pelted".parse()?);
     api.post::<_, serde_json::Value>("/api/sandboxes", &create).await?;
     let asked: Deployment = rig.ask(&api, "pelted").await?;
     report.frames.to_server = times;

@@ -124,7 +124,12 @@ impl Rig {
         let api = self.sign_in().await?;
         let path = format!("/api/sandboxes/{sandbox}");
         let delete = async || api.send(reqwest::Method::DELETE, &path, None::<&()>).await.ok();
-        patiently::<serde_json::Value>("the sandbox's end", delete).await.map(drop)
+        patiently::<serde_json::Value>("the sandbox's deletion", delete).await?;
+        let gone = async || {
+            let sandboxes: Vec<sdp_core::Sandbox> = api.get("/api/sandboxes").await.ok()?;
+            (!sandboxes.iter().any(|left| left.name.as_str() == sandbox)).then_some(())
+        };
+        patiently("the sandbox's end", gone).await
     }
 
     /// What is in the deployment's log, read from the file itself.

@@ -1,11 +1,6 @@
 //! This machine: files, disks, the engine and its images, toolchains, the way to the git hosts.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use futures_util::future::join_all;
 use sdp_core::{ComposerMode, RecipeKind, RepoSpec, problem::chain};
@@ -15,9 +10,11 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::{Finding, LIMIT};
-use crate::{AgentConfig, adapters, config::DeployerKind};
-
-const MIB: u64 = 1024 * 1024;
+use crate::{
+    AgentConfig, adapters,
+    config::DeployerKind,
+    disk::{self, MIB},
+};
 
 pub(super) fn token(config: &AgentConfig) -> Finding {
     let check = "token";
@@ -171,13 +168,14 @@ fn place(remote: &str) -> Option<String> {
 
 pub(super) fn disks(config: &AgentConfig) -> Vec<Finding> {
     let paths = std::iter::once(&config.data_dir).chain(config.repo.iter().map(|repo| &repo.path));
+    let min_free = config.deployer.min_free_mib.saturating_mul(MIB);
     // Several paths on one disk are one finding.
     let mut seen = BTreeSet::new();
     let mut findings = Vec::new();
     for path in paths {
-        let existing = nearest(path);
-        match disk(&existing) {
-            Ok((id, free, total)) if seen.insert(id) => findings.push(judge_disk(&existing, free, total)),
+        let (existing, room) = disk::room(path);
+        match room {
+            Ok(room) if seen.insert(room.id) => findings.push(judge_disk(&existing, room.free, room.total, min_free)),
             Ok(_) => {}
             Err(error) => findings.push(Finding::warning(
                 "disk",
@@ -189,23 +187,13 @@ pub(super) fn disks(config: &AgentConfig) -> Vec<Finding> {
     findings
 }
 
-/// The path, or the first folder above it that there is.
-fn nearest(path: &Path) -> PathBuf {
-    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).into()
-}
-
-fn disk(path: &Path) -> io::Result<(u64, u64, u64)> {
-    let disk = rustix::fs::statvfs(path)?;
-    Ok((disk.f_fsid, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize))
-}
-
-fn judge_disk(path: &Path, free: u64, total: u64) -> Finding {
+fn judge_disk(path: &Path, free: u64, total: u64, min_free: u64) -> Finding {
     let check = "disk";
     let evidence = format!("{} MiB of {} MiB are free at {}", free / MIB, total / MIB, path.display());
-    let cure = "free some space: deployments wait while the disk is full";
-    if free < 100 * MIB {
+    let cure = "free some space: deployments are refused while less than `deployer.min_free_mib` is free";
+    if free < min_free {
         Finding::broken(check, evidence, cure)
-    } else if free < 1024 * MIB || free < total / 10 {
+    } else if free < min_free.saturating_mul(2) || free < total / 10 {
         Finding::warning(check, evidence, cure)
     } else {
         Finding::ok(check, evidence)
@@ -258,10 +246,10 @@ mod tests {
 
     #[test]
     fn a_disk_is_judged_by_what_is_left() {
-        let verdict = |free, total| judge_disk(Path::new("/"), free * MIB, total * MIB).verdict;
+        let verdict = |free, total| judge_disk(Path::new("/"), free * MIB, total * MIB, 1_000 * MIB).verdict;
         assert_eq!(verdict(50_000, 100_000), Verdict::Ok);
         assert_eq!(verdict(5_000, 100_000), Verdict::Warning);
-        assert_eq!(verdict(500, 1_000), Verdict::Warning);
-        assert_eq!(verdict(99, 100_000), Verdict::Broken);
+        assert_eq!(verdict(1_500, 2_000), Verdict::Warning);
+        assert_eq!(verdict(999, 100_000), Verdict::Broken);
     }
 }

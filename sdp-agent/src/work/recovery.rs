@@ -80,7 +80,7 @@ async fn end(inner: &Inner, record: &Record, progress: Progress, instances: &[In
     let complete = matches!(progress.stage, Some((Stage::Routes, StageStatus::Done | StageStatus::Skipped)));
     let events = match current {
         Some(current) if complete => {
-            let replacement = Replacement { current: current.clone(), previous: previous.cloned() };
+            let replacement = Replacement { current: current.clone(), previous: previous.cloned(), beside: false };
             if let Err(error) = inner.parts.deployer.settle(&replacement).await {
                 tracing::warn!(key = %record.key, error = chain(&error), "the previous instance could not be removed");
             }
@@ -137,7 +137,7 @@ async fn revert(
         (None, Some(previous)) => never_made(previous),
         (None, None) => return None,
     };
-    let replacement = Replacement { current, previous: previous.map(served) };
+    let replacement = Replacement { current, previous: previous.map(served), beside: false };
     match inner.parts.deployer.revert(&replacement).await {
         Ok(restored) => restored.then_some(true),
         Err(error) => {
@@ -184,7 +184,11 @@ pub(super) async fn unpark(inner: &Inner, instances: &[Instance]) -> Result<(), 
     let mut result = Ok(());
     for parked in instances.iter().filter(|instance| instance.parked) {
         let newer = instances.iter().find(|instance| instance.key == parked.key && !instance.parked);
-        let replacement = |current: &Instance| Replacement { current: current.clone(), previous: Some(served(parked)) };
+        let replacement = |current: &Instance| Replacement {
+            current: current.clone(),
+            previous: Some(served(parked)),
+            beside: false,
+        };
         let done = match newer {
             Some(newer) => inner.parts.deployer.settle(&replacement(newer)).await,
             None => inner.parts.deployer.revert(&replacement(&never_made(parked))).await.map(drop),

@@ -55,8 +55,8 @@ pub(super) async fn once(inner: &Inner, deployment: DeploymentId, key: &Instance
         let previous = of_key.iter().find(|instance| instance.parked).map(served);
         // It is parked itself when a newer one was about to take its place.
         let replacement = match made.parked {
-            true => Replacement { current: never_made(&made), previous: None },
-            false => Replacement { current: made.clone(), previous },
+            true => Replacement { current: never_made(&made), previous: None, beside: false },
+            false => Replacement { current: made.clone(), previous, beside: false },
         };
         deployer.revert(&replacement).await?;
         of_key = deployer.list().await?;

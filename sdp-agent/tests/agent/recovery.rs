@@ -92,9 +92,10 @@ async fn a_parked_instance_that_nobody_stands_in_for_serves_again() {
     };
     let artifact = Artifact { path: None, reused: false };
     let sink = MemorySink::default();
-    let Replacement { current, previous } = deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    let Replacement { current, previous, .. } =
+        deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
     assert!(previous.unwrap().parked);
-    deployer.revert(&Replacement { current, previous: None }).await.unwrap();
+    deployer.revert(&Replacement { current, previous: None, beside: false }).await.unwrap();
     assert!(deployer.answering().is_empty());
 
     let agent = start(&server, dir.path(), parts(repos, deployer.clone()));

@@ -249,7 +249,10 @@ pub(crate) fn config_text(server: &Server, data_dir: &Path, more: &str) -> Strin
 pub(crate) fn config(server: &Server, data_dir: &Path, more: &str) -> AgentConfig {
     let text = config_text(server, data_dir, more);
     let token = vec![(sdp_agent::config::TOKEN_ENV.to_string(), TOKEN.to_string())];
-    AgentConfig::load(Layers::new().file("sdp-agent.toml", text), token, &[]).unwrap()
+    // On the smallest machine too, a build that hangs holds up no other, and no disk is too full.
+    let flags =
+        [("deployer.builds", "8"), ("deployer.min_free_mib", "0")].map(|(key, value)| (key.into(), value.into()));
+    AgentConfig::load(Layers::new().file("sdp-agent.toml", text), token, &flags).unwrap()
 }
 
 /// Parts that reconnect at once.

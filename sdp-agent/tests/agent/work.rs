@@ -5,8 +5,9 @@ use std::{path::Path, sync::Arc};
 use crate::support::*;
 use async_trait::async_trait;
 use sdp_core::{
-    Branch, BranchName, Checkout, CommitId, Credentials, DeploymentState, ErrorCode, EventKind, EventSink, InstanceKey,
-    InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage, UserName,
+    Branch, BranchName, Checkout, CommitId, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink,
+    InstanceKey, InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage,
+    UserName,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
 };
@@ -33,6 +34,31 @@ async fn a_deployment_is_cancelled_when_asked_and_again_is_fine() {
     assert_eq!(connection.call(RequestBody::Cancel { deployment }).await, Ok(ReplyBody::Done));
     let unknown = RequestBody::Cancel { deployment: sdp_core::DeploymentId::new() };
     assert_eq!(connection.call(unknown).await.unwrap_err().code, ErrorCode::NotFound);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_was_replaced_serves_on_until_the_server_knows_of_the_new_one() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    let config = config(&server, dir.path(), "[deployer]\ndrain = '0s'\n");
+    let agent = sdp_agent::Agent::start_with(config, parts(repos(), deployer.clone())).unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    let key = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+    let first = connection.deploy(&key, "main").await;
+    connection.until_state(first, DeploymentState::Running).await;
+    connection.acks = false;
+    let second = connection.deploy(&key, "feature/x").await;
+    connection.until_state(second, DeploymentState::Running).await;
+    let of = async || deployer.list().await.unwrap().into_iter().map(|it| it.deployment).collect::<Vec<_>>();
+    assert_eq!(of().await, [second, first], "the server may still send requests to the first");
+    let seq = connection.log[&second].len() as u64;
+    connection.send(&sdp_core::protocol::ServerFrame::Ack { deployment: second, seq }).await;
+    patiently("the first to retire", async {
+        while of().await != [second] {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
     agent.shutdown().await;
 }
 

@@ -1,19 +1,28 @@
 //! The HTTP API's bodies. Paths are in the server; answers that are whole aggregates are the types
 //! of [`model`](crate::model), and every error is a [`Problem`](crate::Problem).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    deployment::{Deployment, DeploymentState},
-    ids::{DeploymentId, HostPort},
-    names::{AgentName, BranchName, EnvName, EnvironmentName, RepoName, SandboxName, ServiceName, UserName},
-    route::RouteTarget,
-    sandbox::Sandbox,
-    units,
+use crate::{
+    model::{
+        deployment::{Deployment, DeploymentState},
+        ids::{DeploymentId, HostPort, PortRange},
+        names::{
+            AgentName, BranchName, EnvName, EnvironmentName, RepoName, SandboxName, ServiceName, TemplateName, UserName,
+        },
+        route::RouteTarget,
+        sandbox::Sandbox,
+        shape::{Services, Shape},
+        units,
+    },
+    problem::Problem,
 };
 
 /// `POST /api/login`.
@@ -59,18 +68,114 @@ pub struct Repo {
     pub gateway: bool,
 }
 
+/// `POST /api/environments`, and `PUT /api/environments/{name}`, which sets everything anew. The
+/// fields are those of [`Environment`](crate::Environment).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaveEnvironment {
+    /// Its name; a `PUT` has it in its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<EnvironmentName>,
+    /// The agent whose gateway it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<AgentName>,
+    /// The agents it may use; all when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub agents: BTreeSet<AgentName>,
+    /// Environment variables of everything deployed into it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<EnvName, String>,
+    /// The host ports it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<PortRange>,
+    /// How long its sandboxes live.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    pub sandbox_lifetime: Option<Duration>,
+    /// After how long without use its sandboxes go to sleep.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    pub idle_after: Option<Duration>,
+}
+
+/// `POST /api/templates`, and `PUT /api/templates/{name}`, which sets everything anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaveTemplate {
+    /// Its name; a `PUT` has it in its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<TemplateName>,
+    /// Takes the shape of this sandbox, without its host ports, in place of `services` and `routes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_sandbox: Option<SandboxName>,
+    /// The services.
+    #[serde(default, skip_serializing_if = "Services::is_empty")]
+    pub services: Services,
+    /// The routes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<ServiceName, RouteTarget>,
+    /// How long sandboxes made from it live.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    pub expires_in: Option<Duration>,
+}
+
 /// `POST /api/sandboxes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSandbox {
     /// Its name.
     pub name: SandboxName,
-    /// The environment; `default` when absent.
+    /// The environment; that of the sandbox it is cloned from, or `default`, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<EnvironmentName>,
-    /// How long it lives; 7 days when absent.
+    /// How long it lives; as its template, its environment or the server says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
     pub expires_in: Option<Duration>,
+    /// The template whose shape it begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateName>,
+    /// The sandbox whose shape it begins with, without its host ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_of: Option<SandboxName>,
+    /// Other branches than those of the template or the sandbox it is cloned from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub branches: BTreeMap<RepoName, BranchName>,
+}
+
+impl CreateSandbox {
+    /// A plain one, with every default.
+    pub fn new(name: SandboxName) -> Self {
+        Self { name, environment: None, expires_in: None, template: None, clone_of: None, branches: BTreeMap::new() }
+    }
+}
+
+/// `PATCH /api/sandboxes/{name}`: when it expires, in one of two ways.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendSandbox {
+    /// So long from now.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    pub expires_in: Option<Duration>,
+    /// At this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The answer to `POST /api/sandboxes/{name}/deploy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeployedSandbox {
+    /// The deployments that have begun, by repo.
+    pub deployments: Vec<Deployment>,
+    /// The services that could not be deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedService>,
+}
+
+/// A service that could not be deployed, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedService {
+    /// Its repo.
+    pub repo: RepoName,
+    /// Why.
+    pub problem: Problem,
 }
 
 /// The answer to `GET /api/sandboxes/{name}`.
@@ -79,6 +184,16 @@ pub struct SandboxDetail {
     /// The sandbox.
     #[serde(flatten)]
     pub sandbox: Sandbox,
+    /// Whether it expires within a day.
+    #[serde(default)]
+    pub expires_soon: bool,
+    /// What it is made of: the services as last deployed, and the routes wanted.
+    #[serde(flatten)]
+    pub shape: Shape,
+    /// What could not be done for it yet and why: an agent that is away while it is deleted or put to sleep, a
+    /// wanted route that another sandbox holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// The newest deployment of each repo in it.
     pub deployments: Vec<Deployment>,
 }

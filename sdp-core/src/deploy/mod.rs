@@ -3,8 +3,9 @@
 mod machine;
 mod pipeline;
 mod ports;
+mod slots;
 mod stages;
 
 pub use machine::{Command, Deadlines, Input, Machine};
 pub use pipeline::{Finished, Pipeline};
-pub use ports::{PortLease, PortPool};
+pub use ports::{PortLease, PortPool, PortWish};

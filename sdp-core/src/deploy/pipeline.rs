@@ -1,6 +1,6 @@
 //! The one pipeline: drives the state machine through the traits.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     machine::{Command, Deadlines, Input, Machine},
     ports::PortPool,
+    slots::BuildSlots,
     stages::{Stages, failure},
 };
 use crate::{
-    deployer::Deployer,
+    deployer::{DeployError, Deployer, Replacement},
     events::EventSink,
     model::{
         credentials::Credentials,
@@ -37,6 +38,7 @@ pub struct Pipeline {
     pub(super) gateway: Option<(RepoName, Arc<dyn RouteStore>)>,
     pub(super) ports: Arc<PortPool>,
     pub(super) advertise: String,
+    pub(super) builds: Option<BuildSlots>,
     deadlines: Deadlines,
 }
 
@@ -49,6 +51,9 @@ pub struct Finished {
     pub failure: Option<Failure>,
     /// What runs now because of it.
     pub instance: Option<Instance>,
+    /// Set while the previous instance serves on, on its own port: [`Pipeline::retire`] ends it once
+    /// nobody is sent there any more. The next deployment of the key does it too.
+    pub retiring: Option<Replacement>,
 }
 
 impl Pipeline {
@@ -60,12 +65,27 @@ impl Pipeline {
         ports: Arc<PortPool>,
         advertise: impl Into<String>,
     ) -> Self {
-        Self { source, deployer, gateway: None, ports, advertise: advertise.into(), deadlines: Deadlines::default() }
+        Self {
+            source,
+            deployer,
+            gateway: None,
+            ports,
+            advertise: advertise.into(),
+            builds: None,
+            deadlines: Deadlines::default(),
+        }
     }
 
     /// Says which repo is the gateway, and where its routes are.
     pub fn gateway(mut self, repo: RepoName, routes: Arc<dyn RouteStore>) -> Self {
         self.gateway = Some((repo, routes));
+        self
+    }
+
+    /// Sets how many deployments may build at once; any number otherwise. The others wait, which counts against no
+    /// deadline.
+    pub fn builds(mut self, limit: NonZeroUsize) -> Self {
+        self.builds = Some(BuildSlots::new(limit));
         self
     }
 
@@ -100,8 +120,23 @@ impl Pipeline {
         drive(&mut machine, todo, &stages, cancel).await;
         let (state, failure) = machine.ended().expect("drive returns when the machine has ended");
         let failure = failure.cloned();
-        let instance = if state == DeploymentState::Running { stages.into_instance() } else { None };
-        Finished { state, failure, instance }
+        let replacement = stages.into_replacement().filter(|_| state == DeploymentState::Running);
+        let instance = replacement.as_ref().map(|replacement| replacement.current.clone());
+        let retiring = replacement.filter(|replacement| replacement.beside);
+        Finished { state, failure, instance, retiring }
+    }
+
+    /// Ends what a deployment left serving beside itself. Nothing happens when another deployment has
+    /// taken its place meanwhile. Called in turn with the key's deployments.
+    ///
+    /// # Errors
+    /// [`DeployError`], as [`Deployer::settle`].
+    pub async fn retire(&self, replacement: &Replacement) -> Result<(), DeployError> {
+        match self.deployer.inspect(&replacement.current.key).await {
+            Ok(now) if now.deployment == replacement.current.deployment => self.deployer.settle(replacement).await,
+            Ok(_) | Err(DeployError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -118,6 +153,8 @@ fn late(limit: Duration) -> Problem {
 /// Carries out the machine's commands until it has ended.
 async fn drive(machine: &mut Machine, mut todo: VecDeque<Command>, stages: &Stages<'_>, cancel: &CancellationToken) {
     let began = Instant::now();
+    // Stands still while the deployment waits for others.
+    let elapsed = || began.elapsed().saturating_sub(stages.waited());
     let mut work: Option<BoxFuture<'_, Input>> = None;
     let mut abort = CancellationToken::new();
     let (mut cancel_told, mut sink_failed) = (false, false);
@@ -129,7 +166,7 @@ async fn drive(machine: &mut Machine, mut todo: VecDeque<Command>, stages: &Stag
                     tracing::error!(error = chain(&error), "an event of a deployment was lost");
                     if !std::mem::replace(&mut sink_failed, true) {
                         let failure = failure(None, &Problem::from(&error));
-                        todo.extend(machine.on(Input::Fail(failure), began.elapsed()));
+                        todo.extend(machine.on(Input::Fail(failure), elapsed()));
                     }
                 }
                 Command::Run(stage) => {
@@ -142,7 +179,7 @@ async fn drive(machine: &mut Machine, mut todo: VecDeque<Command>, stages: &Stag
             }
         }
         let Some(pending) = work.as_mut().filter(|_| machine.ended().is_none()) else { return };
-        let deadline = machine.deadline().map(|after| began + after);
+        let deadline = machine.deadline().map(|after| began + after + stages.waited());
         let input = tokio::select! {
             input = pending => {
                 work = None;
@@ -154,7 +191,7 @@ async fn drive(machine: &mut Machine, mut todo: VecDeque<Command>, stages: &Stag
             }
             () = sleep_until(deadline) => Input::Tick,
         };
-        todo.extend(machine.on(input, began.elapsed()));
+        todo.extend(machine.on(input, elapsed()));
     }
 }
 

@@ -15,6 +15,18 @@ use crate::{
     },
 };
 
+/// Which port a deployment would have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortWish {
+    /// This one, which a person asked for.
+    This(HostPort),
+    /// The one that its running instance has, or a free one of the range.
+    Same,
+    /// A free one of the range, so that its running instance can serve on until the new one does; the
+    /// same when there is none.
+    Another,
+}
+
 /// The host ports of one agent. Leases make sure that two deployments under way never mean the
 /// same port; what already runs is told by the deployer's list.
 #[derive(Debug)]
@@ -30,15 +42,14 @@ impl PortPool {
         Self { range, publish, leases: Mutex::default() }
     }
 
-    /// Leases a port for `key`: `wanted`, or the one that its running instance has, or a free one
-    /// of the range.
+    /// Leases a port for `key`.
     ///
     /// # Errors
-    /// [`DeployError::PortTaken`] names the holder of `wanted`; [`DeployError::NoFreePort`].
+    /// [`DeployError::PortTaken`] names the holder of the one wished for; [`DeployError::NoFreePort`].
     pub fn lease(
         self: &Arc<Self>,
         key: &InstanceKey,
-        wanted: Option<HostPort>,
+        wish: PortWish,
         running: &[Instance],
     ) -> Result<PortLease, DeployError> {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,19 +58,23 @@ impl PortPool {
             let runs = running.iter().find(|instance| instance.host_port == port && instance.key != *key);
             under_way.or_else(|| runs.map(|instance| format!("{} ({})", instance.key, instance.name)))
         };
-        let port = if let Some(port) = wanted {
-            match holder(port) {
+        let own = running.iter().find(|instance| instance.key == *key && !instance.parked);
+        let kept = own.map(|instance| instance.host_port).filter(|port| holder(*port).is_none());
+        let free = |port: &HostPort| holder(*port).is_none() && self.can_bind(*port);
+        let mut range = self.range.clone().filter_map(|port| HostPort::new(port).ok());
+        let port = match wish {
+            PortWish::This(port) => match holder(port) {
                 Some(holder) => return Err(DeployError::PortTaken { port, holder }),
-                None => port,
+                None => Some(port),
+            },
+            PortWish::Same => kept.or_else(|| range.find(free)),
+            PortWish::Another => {
+                let own = |port: &HostPort| running.iter().any(|it| it.key == *key && it.host_port == *port);
+                range.find(|port| !own(port) && free(port)).or(kept)
             }
-        } else {
-            let own = running.iter().find(|instance| instance.key == *key && !instance.parked);
-            let kept = own.map(|instance| instance.host_port).filter(|port| holder(*port).is_none());
-            let free = |port: &HostPort| holder(*port).is_none() && self.can_bind(*port);
-            let mut range = self.range.clone().filter_map(|port| HostPort::new(port).ok());
-            kept.or_else(|| range.find(free))
-                .ok_or_else(|| DeployError::NoFreePort { first: *self.range.start(), last: *self.range.end() })?
         };
+        let none = || DeployError::NoFreePort { first: *self.range.start(), last: *self.range.end() };
+        let port = port.ok_or_else(none)?;
         leases.insert(port, key.clone());
         Ok(PortLease { pool: Arc::clone(self), port })
     }
@@ -113,21 +128,21 @@ mod tests {
     fn a_lease_keeps_others_off_until_it_is_dropped() {
         let (pool, first) = pool();
         let port = HostPort::new(first).unwrap();
-        let lease = pool.lease(&key("a"), Some(port), &[]).unwrap();
-        let error = pool.lease(&key("b"), Some(port), &[]).unwrap_err();
+        let lease = pool.lease(&key("a"), PortWish::This(port), &[]).unwrap();
+        let error = pool.lease(&key("b"), PortWish::This(port), &[]).unwrap_err();
         assert!(error.to_string().contains("a deployment of a that is under way"), "{error}");
         drop(lease);
-        assert_eq!(pool.lease(&key("b"), Some(port), &[]).unwrap().port(), port);
+        assert_eq!(pool.lease(&key("b"), PortWish::This(port), &[]).unwrap().port(), port);
     }
 
     #[test]
     fn picking_skips_what_is_leased_or_bound_and_says_when_nothing_is_left() {
         let (pool, first) = pool();
         let bound = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
-        let one = pool.lease(&key("a"), None, &[]).unwrap();
-        let two = pool.lease(&key("b"), None, &[]).unwrap();
+        let one = pool.lease(&key("a"), PortWish::Same, &[]).unwrap();
+        let two = pool.lease(&key("b"), PortWish::Another, &[]).unwrap();
         assert_eq!((one.port().get(), two.port().get()), (first, first + 2));
-        let error = pool.lease(&key("c"), None, &[]).unwrap_err();
+        let error = pool.lease(&key("c"), PortWish::Same, &[]).unwrap_err();
         assert!(matches!(error, DeployError::NoFreePort { .. }), "{error}");
         drop(bound);
     }

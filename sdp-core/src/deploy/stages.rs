@@ -9,7 +9,12 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{machine::Input, pipeline::Pipeline, ports::PortLease};
+use super::{
+    machine::Input,
+    pipeline::Pipeline,
+    ports::{PortLease, PortWish},
+    slots::BuildSlot,
+};
 use crate::{
     deployer::{Artifact, DeployError, DeployJob, LogOptions, Probe, Replacement},
     events::{EventSink, SinkError},
@@ -18,7 +23,7 @@ use crate::{
         credentials::Credentials,
         deployment::{DeployRequest, Failure, Stage},
         event::EventKind,
-        instance::Instance,
+        instance::InstanceState,
         names::EnvName,
         repo::{Checkout, RepoSpec},
         route::{RouteChanges, RouteOrigin, RouteTable},
@@ -64,7 +69,17 @@ struct Progress {
     source_begun: bool,
     job: Option<DeployJob>,
     artifact: Option<Artifact>,
+    /// When the previous instance began to be replaced.
+    swap_began: Option<Instant>,
     replacement: Option<Replacement>,
+    waits: Waits,
+}
+
+/// The time that a deployment has waited for others.
+#[derive(Debug, Default)]
+struct Waits {
+    ended: Duration,
+    since: Option<Instant>,
 }
 
 /// Whether a stage had something to do.
@@ -109,7 +124,14 @@ impl<'a> Stages<'a> {
             return Err(problem.field(format!("env.{name}")));
         }
         let running = self.pipeline.deployer.list().await.map_err(|error| Problem::from(&error))?;
-        let lease = self.pipeline.ports.lease(key, self.request.host_port, &running);
+        // A service is reached through the gateway's route, which is pointed at the new port.
+        let is_routed = key.sandbox.is_some() && repo.service.is_some();
+        let wish = match self.request.host_port {
+            Some(port) => PortWish::This(port),
+            None if is_routed => PortWish::Another,
+            None => PortWish::Same,
+        };
+        let lease = self.pipeline.ports.lease(key, wish, &running);
         let port = lease.map_err(|error| Problem::from(&error))?;
         let mut progress = self.progress();
         (progress.repo, progress.env, progress.port) = (Some(repo), env, Some(port));
@@ -162,16 +184,49 @@ impl<'a> Stages<'a> {
 
     async fn build(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
         let job = self.job()?;
+        let _slot = self.build_slot(cancel).await?;
         let artifact = self.pipeline.deployer.build(&job, self.sink, cancel).await.map_err(|e| Problem::from(&e))?;
         let reused = artifact.reused;
         self.progress().artifact = Some(artifact);
         Ok(if reused { Did::Nothing } else { Did::Work })
     }
 
+    /// Waits until it may build.
+    async fn build_slot(&self, cancel: &CancellationToken) -> Result<Option<BuildSlot>, Problem> {
+        let Some(slots) = &self.pipeline.builds else { return Ok(None) };
+        if let Some(slot) = slots.try_take() {
+            return Ok(Some(slot));
+        }
+        let limit = slots.limit();
+        let line = format!("waiting: as many builds run on this machine as may at once ({limit})");
+        self.note(Stage::Build, line).await?;
+        self.progress().waits.since = Some(Instant::now());
+        let slot = tokio::select! {
+            slot = slots.take() => Ok(Some(slot)),
+            () = cancel.cancelled() => Err(Problem::from(&DeployError::Cancelled)),
+        };
+        let waited = {
+            let waits = &mut self.progress().waits;
+            let waited = waits.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            waits.ended += waited;
+            waited
+        };
+        let ms = waited.as_millis();
+        self.note(Stage::Build, format!("waited {ms} ms")).await?;
+        slot
+    }
+
+    /// How long it has waited for other deployments so far.
+    pub(super) fn waited(&self) -> Duration {
+        let waits = &self.progress().waits;
+        waits.ended + waits.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     async fn start(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
         let mut job = self.job()?;
         let artifact = self.progress().artifact.clone().ok_or_else(out_of_order)?;
         let mut picks_left = PORT_PICKS;
+        self.progress().swap_began = Some(Instant::now());
         let replacement = loop {
             match self.pipeline.deployer.start(&job, &artifact, self.sink, cancel).await {
                 Ok(replacement) => break replacement,
@@ -201,7 +256,7 @@ impl<'a> Stages<'a> {
         running.retain(|instance| instance.key != self.request.key);
         let mut progress = self.progress();
         progress.port = None;
-        let lease = self.pipeline.ports.lease(&self.request.key, None, &running);
+        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, &running);
         let lease = lease.map_err(|error| Problem::from(&error))?;
         let job = progress.job.as_mut().ok_or_else(out_of_order)?;
         job.host_port = lease.port();
@@ -232,6 +287,7 @@ impl<'a> Stages<'a> {
                 Probe::Healthy => {
                     let ms = began.elapsed().as_millis();
                     self.note(Stage::Health, format!("healthy after {ms} ms")).await?;
+                    self.tell_gap(&replacement).await?;
                     return Ok(Did::Work);
                 }
                 // An engine that comes back starts only what had proved healthy.
@@ -262,6 +318,20 @@ impl<'a> Stages<'a> {
                 () = cancel.cancelled() => return Err(Problem::from(&DeployError::Cancelled)),
             }
         }
+    }
+
+    /// Says how long nobody served while one instance took the other's place.
+    async fn tell_gap(&self, replacement: &Replacement) -> Result<(), Problem> {
+        let Some(previous) = &replacement.previous else { return Ok(()) };
+        let (port, began) = (previous.host_port, self.progress().swap_began);
+        let line = match began {
+            _ if replacement.beside => format!("no gap: the previous instance serves on port {port} meanwhile"),
+            Some(began) if previous.state == InstanceState::Running => {
+                format!("port {port} was not served for at most {} ms", began.elapsed().as_millis())
+            }
+            _ => return Ok(()),
+        };
+        self.note(Stage::Health, line).await
     }
 
     async fn routes(&self) -> Result<Did, Problem> {
@@ -333,7 +403,7 @@ impl<'a> Stages<'a> {
 
     pub(super) async fn settle(&self) -> Input {
         let replacement = self.progress().replacement.clone();
-        if let Some(replacement) = replacement
+        if let Some(replacement) = replacement.filter(|replacement| !replacement.beside)
             && let Err(error) = self.pipeline.deployer.settle(&replacement).await
         {
             self.tell(format!("the previous instance could not be removed: {}", chain(&error))).await;
@@ -348,9 +418,8 @@ impl<'a> Stages<'a> {
         }
     }
 
-    pub(super) fn into_instance(self) -> Option<Instance> {
-        let progress = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
-        progress.replacement.map(|replacement| replacement.current)
+    pub(super) fn into_replacement(self) -> Option<Replacement> {
+        self.progress.into_inner().unwrap_or_else(PoisonError::into_inner).replacement
     }
 
     fn job(&self) -> Result<DeployJob, Problem> {

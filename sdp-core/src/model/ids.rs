@@ -1,6 +1,6 @@
 //! Identifiers that the platform makes itself.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -131,6 +131,43 @@ impl FromStr for HostPort {
     }
 }
 
+/// Host ports, written `20000-29999`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange(pub RangeInclusive<u16>);
+
+impl PortRange {
+    /// Whether the range has a port.
+    pub fn contains(&self, port: HostPort) -> bool {
+        self.0.contains(&port.get())
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split_once('-').map(|(first, last)| (first.trim(), last.trim()));
+        let range = parts.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+        match range {
+            Some((first, last)) if 0 < first && first <= last => Ok(Self(first..=last)),
+            _ => Err(format!("{text:?} is not a range of ports: write it as \"20000-29999\"")),
+        }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.start(), self.0.end())
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> String {
+        range.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +186,16 @@ mod tests {
         assert!(ids.is_sorted());
         assert_eq!(ids[0].to_string().parse::<DeploymentId>().unwrap(), ids[0]);
         assert!("not-an-id".parse::<DeploymentId>().is_err());
+    }
+
+    #[test]
+    fn ranges_of_ports_read_back_as_they_are_written() {
+        let range = serde_json::from_str::<PortRange>("\"100 - 200\"").unwrap();
+        assert_eq!(serde_json::to_string(&range).unwrap(), "\"100-200\"");
+        assert!(range.contains(HostPort(100)) && range.contains(HostPort(200)) && !range.contains(HostPort(99)));
+        for text in ["\"0-9\"", "\"9-8\"", "\"9\"", "\"\"", "\"a-b\"", "\"1-65536\""] {
+            assert!(serde_json::from_str::<PortRange>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub struct Instance {
     /// How often it was restarted on its own after exiting.
     #[serde(default)]
     pub restarts: u32,
-    /// Set while a newer deployment has taken its name but is not healthy yet: stopped, and to be
-    /// put back if the newer one fails.
+    /// Set while a newer deployment has taken its name and may still fail, or requests may still be
+    /// sent here: kept, to be put back or removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
 }

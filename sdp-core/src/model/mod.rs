@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod credentials;
 pub mod deployment;
+pub mod environment;
 pub mod event;
 pub mod explain;
 pub mod ids;
@@ -11,4 +12,6 @@ pub mod names;
 pub mod repo;
 pub mod route;
 pub mod sandbox;
+pub mod shape;
+pub mod template;
 pub mod units;

@@ -18,4 +18,52 @@ pub struct Sandbox {
     pub created_at: Timestamp,
     /// When it expires.
     pub expires_at: Timestamp,
+    /// Whether it is used, sleeps or goes.
+    #[serde(default)]
+    pub state: SandboxState,
+}
+
+/// What becomes of a sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SandboxState {
+    /// It is there to be used.
+    #[default]
+    Active,
+    /// What ran in it is stopped and kept; a deployment or a wake starts it again.
+    Asleep,
+    /// It is being torn down: nothing can be deployed into it, and it goes when nothing of it is left.
+    Deleting,
+}
+
+impl SandboxState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Asleep, Self::Deleting];
+
+    /// Its name on the wire, in the database and to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Asleep => "asleep",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+impl std::fmt::Display for SandboxState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that is not a sandbox's state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a sandbox's state")]
+pub struct UnknownSandboxState(pub String);
+
+impl std::str::FromStr for SandboxState {
+    type Err = UnknownSandboxState;
+    fn from_str(text: &str) -> Result<Self, UnknownSandboxState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownSandboxState(text.into()))
+    }
 }

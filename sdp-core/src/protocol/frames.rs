@@ -214,6 +214,8 @@ pub enum RequestBody {
     },
     /// Everything of ours that runs there. Answered with `instances`.
     Instances,
+    /// The checkouts of sandboxes on its disk. Answered with `checkouts`.
+    Checkouts,
     /// The gateway's route table now. Answered with `routes`.
     Routes,
     /// Change the gateway's overrides. Answered with `routes`, read back.
@@ -238,6 +240,7 @@ impl RequestBody {
             | Self::Stop { .. }
             | Self::Remove { .. }
             | Self::Instances
+            | Self::Checkouts
             | Self::Routes
             | Self::ApplyRoutes { .. } => true,
             Self::Restart { .. } | Self::Unknown => false,
@@ -281,6 +284,11 @@ pub enum ReplyBody {
     Instances {
         /// By key.
         instances: Vec<Instance>,
+    },
+    /// What is checked out for sandboxes.
+    Checkouts {
+        /// By key.
+        keys: Vec<InstanceKey>,
     },
     /// The route table.
     Routes {

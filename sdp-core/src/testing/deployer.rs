@@ -206,6 +206,9 @@ impl Deployer for MemoryDeployer {
             running.instance.parked = true;
             running.instance.clone()
         });
+        let beside = previous
+            .as_ref()
+            .is_some_and(|previous| previous.state == InstanceState::Running && previous.host_port != job.host_port);
         machine.made += 1;
         let behaviour = machine.behaviour;
         let current = Instance {
@@ -226,7 +229,7 @@ impl Deployer for MemoryDeployer {
             parked: false,
         };
         machine.instances.push(Running { instance: current.clone(), behaviour, settled: false, taken_down: false });
-        Ok(Replacement { current, previous })
+        Ok(Replacement { current, previous, beside })
     }
 
     async fn probe(&self, instance: &Instance, _probe: &HealthProbe) -> Result<Probe, DeployError> {
@@ -342,6 +345,10 @@ mod tests {
     impl JobFixture for Fixture {
         fn deployer(&self) -> &dyn Deployer {
             &self.deployer
+        }
+
+        fn another_port(&self) -> crate::HostPort {
+            crate::HostPort::new(20_003).unwrap()
         }
 
         async fn job(&self, repo: &str, program: Program) -> DeployJob {

@@ -316,6 +316,10 @@ impl RepoSource for MemoryRepos {
         Ok(self.state().checkouts.get(key).cloned())
     }
 
+    async fn sandbox_checkouts(&self) -> Result<Vec<InstanceKey>, RepoError> {
+        Ok(self.state().checkouts.keys().filter(|key| key.sandbox.is_some()).cloned().collect())
+    }
+
     async fn committed_file(&self, key: &InstanceKey, path: &Path) -> Result<Option<Vec<u8>>, RepoError> {
         let state = self.state();
         let Some(checkout) = state.checkouts.get(key) else {

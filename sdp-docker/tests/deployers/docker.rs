@@ -71,7 +71,7 @@ async fn a_later_deployer_finds_what_an_earlier_one_left_half_done() {
     let parked: Vec<_> = found.iter().map(|instance| (instance.deployment, instance.parked)).collect();
     assert_eq!(parked, [(second.deployment, false), (first.deployment, true)]);
     let [current, previous] = <[Instance; 2]>::try_from(found).unwrap();
-    assert!(later.revert(&Replacement { current, previous: Some(previous) }).await.unwrap());
+    assert!(later.revert(&Replacement { current, previous: Some(previous), beside: false }).await.unwrap());
     let back = later.inspect(&first.key).await.unwrap();
     assert_eq!((back.deployment, back.name.as_str()), (first.deployment, "sdp-one"));
     assert_eq!(jobs.becomes(&back, &first).await, Probe::Healthy);

@@ -115,6 +115,10 @@ impl<D: Deployer> JobFixture for Jobs<D> {
     async fn job(&self, repo: &str, program: Program) -> DeployJob {
         self.make(repo, program)
     }
+
+    fn another_port(&self) -> HostPort {
+        free_port()
+    }
 }
 
 /// A docker deployer of its own; its containers are removed with it, also when a test fails.

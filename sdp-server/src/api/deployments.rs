@@ -13,7 +13,7 @@ use super::{
     Json, Path, Query, rollback,
     sandboxes::{SandboxPath, find as find_sandbox},
 };
-use crate::{ApiError, AppState, auth::SignedIn};
+use crate::{ApiError, AppState, auth::SignedIn, hub::Destination, sandboxes::destination};
 
 const MAX_LIMIT: u32 = 500;
 
@@ -29,7 +29,7 @@ pub(super) async fn create(
     signed_in: SignedIn,
     Json(body): Json<CreateDeployment>,
 ) -> Result<Accepted, ApiError> {
-    let deployment = state.hub().deploy(signed_in.session.credentials, None, body).await?;
+    let deployment = state.hub().deploy(signed_in.session.credentials, Destination::default(), body).await?;
     Ok((StatusCode::ACCEPTED, Json(deployment)))
 }
 
@@ -39,8 +39,9 @@ pub(super) async fn create_in_sandbox(
     Path(path): Path<SandboxPath>,
     Json(body): Json<CreateDeployment>,
 ) -> Result<Accepted, ApiError> {
-    find_sandbox(&state, &path.name).await?;
-    let deployment = state.hub().deploy(signed_in.session.credentials, Some(path.name), body).await?;
+    let sandbox = find_sandbox(&state, &path.name).await?;
+    let destination = destination(&state, sandbox).await?;
+    let deployment = state.hub().deploy(signed_in.session.credentials, destination, body).await?;
     Ok((StatusCode::ACCEPTED, Json(deployment)))
 }
 
@@ -117,6 +118,9 @@ pub(super) async fn restart(
     if !matches!(deployment.state, DeploymentState::Running | DeploymentState::Stopped) {
         return Err(not_now(&deployment, "restarted"));
     }
+    if let Some(sandbox) = &deployment.key.sandbox {
+        state.store().use_sandbox(sandbox, true).await?;
+    }
     state.hub().request(&deployment.agent, RequestBody::Restart { key: deployment.key }).await?;
     state.hub().set_state(deployment.id, DeploymentState::Running).await.map(Json)
 }
@@ -134,12 +138,13 @@ pub(super) async fn retry(
         let sentence = format!("deployment {id} is {now}: it has not ended yet, so there is nothing to retry");
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
     }
-    if let Some(sandbox) = &key.sandbox {
-        find_sandbox(&state, sandbox).await?;
-    }
+    let destination = match &key.sandbox {
+        Some(sandbox) => destination(&state, find_sandbox(&state, sandbox).await?).await?,
+        None => Destination::default(),
+    };
     let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
     let credentials = signed_in.session.credentials;
-    let deployment = state.hub().deploy_exactly(credentials, key.sandbox, body, earlier).await?;
+    let deployment = state.hub().deploy_exactly(credentials, destination, body, earlier).await?;
     Ok((StatusCode::ACCEPTED, Json(deployment)))
 }
 

@@ -3,8 +3,10 @@
 mod agent_link;
 mod agents;
 mod deployments;
+mod environments;
 mod extract;
 mod health;
+mod lifecycle;
 mod logs;
 mod repos;
 mod rollback;
@@ -12,6 +14,7 @@ mod routes;
 mod sandboxes;
 mod session;
 mod stream;
+mod templates;
 
 use axum::{
     Router,
@@ -24,6 +27,7 @@ use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem, protocol};
 
 pub use self::extract::{Json, Path, Query, SecretJson};
+pub(crate) use self::routes::{gateway, own_url, set as set_routes};
 use crate::{ApiError, AppState};
 
 /// The largest body that is read: none of the API's comes near it.
@@ -43,7 +47,17 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/repos", get(repos::list))
         .route("/api/repos/{repo}/branches", get(repos::branches))
         .route("/api/sandboxes", get(sandboxes::list).post(sandboxes::create))
-        .route("/api/sandboxes/{name}", get(sandboxes::one).delete(sandboxes::delete))
+        .route("/api/sandboxes/{name}", get(sandboxes::one).patch(sandboxes::extend).delete(sandboxes::delete))
+        .route("/api/sandboxes/{name}/deploy", post(lifecycle::deploy))
+        .route("/api/sandboxes/{name}/sleep", post(lifecycle::sleep))
+        .route("/api/sandboxes/{name}/wake", post(lifecycle::wake))
+        .route("/api/environments", get(environments::list).post(environments::create))
+        .route(
+            "/api/environments/{name}",
+            get(environments::one).put(environments::replace).delete(environments::delete),
+        )
+        .route("/api/templates", get(templates::list).post(templates::create))
+        .route("/api/templates/{name}", get(templates::one).put(templates::replace).delete(templates::delete))
         .route("/api/sandboxes/{name}/deployments", post(deployments::create_in_sandbox))
         .route("/api/sandboxes/{name}/routes", get(routes::table).put(routes::set_many))
         .route("/api/sandboxes/{name}/routes/{service}", put(routes::set_one))
@@ -71,6 +85,22 @@ fn agent_routes() -> Router<AppState> {
         .route("/ws/agent/session/frames", get(agent_link::fetch).post(agent_link::bring))
         .route("/ws/agent/session/end", post(agent_link::end))
         .layer(DefaultBodyLimit::max(protocol::MAX_BODY_BYTES))
+}
+
+/// That something to be made has no name.
+fn nameless(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidInput, format!("give the {what} a name")).field("name")
+}
+
+/// Refuses a body that names another thing than its path.
+fn same_name<T: PartialEq + std::fmt::Display>(path: &T, body: Option<&T>) -> Result<(), ApiError> {
+    match body {
+        Some(body) if body != path => {
+            let sentence = format!("the path names {path} and the body {body}: leave the name out of the body");
+            Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {

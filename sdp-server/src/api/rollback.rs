@@ -7,14 +7,19 @@
 use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
-use sdp_core::{Deployment, DeploymentState, ErrorCode, api::CreateDeployment};
+use sdp_core::{Deployment, DeploymentState, ErrorCode, Sandbox, api::CreateDeployment};
 
 use super::{
     Json, Path,
     deployments::{Accepted, DeploymentPath, find},
     sandboxes::find as find_sandbox,
 };
-use crate::{ApiError, AppState, auth::SignedIn, hub::Earlier};
+use crate::{
+    ApiError, AppState,
+    auth::SignedIn,
+    hub::{Destination, Earlier},
+    sandboxes::destination,
+};
 
 /// To the deployment named, or from it to the one before when it is what runs.
 pub(super) async fn rollback(
@@ -23,12 +28,20 @@ pub(super) async fn rollback(
     Path(path): Path<DeploymentPath>,
 ) -> Result<Accepted, ApiError> {
     let named = find(&state, path.id).await?;
-    let target = target(&state, named).await?;
+    let sandbox = match &named.key.sandbox {
+        Some(sandbox) => Some(find_sandbox(&state, sandbox).await?),
+        None => None,
+    };
+    let target = target(&state, named, sandbox.as_ref()).await?;
     let earlier = earlier(&target)?;
+    let destination = match sandbox {
+        Some(sandbox) => destination(&state, sandbox).await?,
+        None => Destination::default(),
+    };
     let Deployment { key, branch, host_port, env, agent, .. } = target;
     let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
     let credentials = signed_in.session.credentials;
-    let deployment = state.hub().deploy_exactly(credentials, key.sandbox, body, Some(earlier)).await?;
+    let deployment = state.hub().deploy_exactly(credentials, destination, body, Some(earlier)).await?;
     Ok((StatusCode::ACCEPTED, Json(deployment)))
 }
 
@@ -41,11 +54,8 @@ pub(super) async fn repeated(state: &AppState, deployment: &Deployment) -> Resul
 }
 
 /// The deployment to go back to when asked for `named`.
-async fn target(state: &AppState, named: Deployment) -> Result<Deployment, ApiError> {
-    let since = match &named.key.sandbox {
-        Some(sandbox) => find_sandbox(state, sandbox).await?.created_at,
-        None => Timestamp::UNIX_EPOCH,
-    };
+async fn target(state: &AppState, named: Deployment, sandbox: Option<&Sandbox>) -> Result<Deployment, ApiError> {
+    let since = sandbox.map_or(Timestamp::UNIX_EPOCH, |sandbox| sandbox.created_at);
     if named.created_at < since {
         return Err(refused(format!(
             "deployment {} is of an earlier sandbox of that name, which was deleted",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use sdp_core::{
-    AgentName, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget, SandboxName,
-    ServiceName, ServiceUrl,
+    AgentName, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget, Sandbox,
+    SandboxName, ServiceName, ServiceUrl,
     api::{SetRoute, SetRoutes},
     protocol::{ReplyBody, RequestBody},
 };
@@ -15,7 +15,7 @@ use super::{
     Json, Path,
     sandboxes::{SandboxPath, find},
 };
-use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError};
+use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError, sandboxes::gateway_of};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RoutePath {
@@ -28,8 +28,8 @@ pub(super) async fn table(
     _: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<RouteTable>, ApiError> {
-    find(&state, &path.name).await?;
-    ask(&state, RequestBody::Routes).await
+    let sandbox = find(&state, &path.name).await?;
+    ask(&state, &sandbox, RequestBody::Routes).await
 }
 
 pub(super) async fn set_one(
@@ -53,13 +53,14 @@ pub(super) async fn set_many(
     set(&state, path.name, body.routes, body.takeover).await
 }
 
-async fn set(
+pub(crate) async fn set(
     state: &AppState,
     sandbox: SandboxName,
     targets: BTreeMap<ServiceName, RouteTarget>,
     takeover: bool,
 ) -> Result<Json<RouteTable>, ApiError> {
-    find(state, &sandbox).await?;
+    let found = find(state, &sandbox).await?;
+    let wanted = targets.clone();
     let mut services = BTreeMap::new();
     for (service, target) in targets {
         let wanted = match target {
@@ -73,11 +74,17 @@ async fn set(
         services.insert(service, wanted);
     }
     let changes = RouteChanges { services, by: Some(sandbox), takeover, ..RouteChanges::default() };
-    ask(state, RequestBody::ApplyRoutes { changes }).await
+    let table = ask(state, &found, RequestBody::ApplyRoutes { changes }).await?;
+    state.store().want_routes(&found.name, wanted).await?;
+    Ok(table)
 }
 
 /// Where the sandbox's own deployment of a service answers.
-async fn own_url(state: &AppState, sandbox: &SandboxName, service: &ServiceName) -> Result<ServiceUrl, ApiError> {
+pub(crate) async fn own_url(
+    state: &AppState,
+    sandbox: &SandboxName,
+    service: &ServiceName,
+) -> Result<ServiceUrl, ApiError> {
     let agents = state.hub().agents().await?;
     let infos = agents.iter().filter_map(|agent| agent.inventory.as_ref()).flat_map(|inventory| &inventory.repos);
     let mut repos: Vec<_> =
@@ -96,7 +103,7 @@ async fn own_url(state: &AppState, sandbox: &SandboxName, service: &ServiceName)
 }
 
 /// The agent whose gateway it is; none when no agent ever had one.
-pub(super) async fn gateway(state: &AppState) -> Result<Option<AgentName>, ApiError> {
+pub(crate) async fn gateway(state: &AppState) -> Result<Option<AgentName>, ApiError> {
     if let Some(agent) = &state.config().gateway_agent {
         return Ok(Some(agent.clone()));
     }
@@ -118,8 +125,8 @@ pub(super) async fn gateway(state: &AppState) -> Result<Option<AgentName>, ApiEr
     }
 }
 
-async fn ask(state: &AppState, body: RequestBody) -> Result<Json<RouteTable>, ApiError> {
-    let agent = gateway(state).await?.ok_or_else(|| {
+async fn ask(state: &AppState, sandbox: &Sandbox, body: RequestBody) -> Result<Json<RouteTable>, ApiError> {
+    let agent = gateway_of(state, sandbox).await?.ok_or_else(|| {
         ApiError::new(ErrorCode::NotFound, "no agent has a gateway: add [gateway] to the configuration of one")
     })?;
     match state.hub().request(&agent, body).await? {

@@ -1,23 +1,30 @@
 //! Sandboxes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use axum::extract::State;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, EnvironmentName, ErrorCode, InstanceKey, RouteChanges, Sandbox,
-    SandboxName,
-    api::{CreateSandbox, DeploymentFilter, SandboxDetail},
-    protocol::{ReplyBody, RequestBody},
+    DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
+    api::{CreateSandbox, ExtendSandbox, SandboxDetail},
 };
 use serde::Deserialize;
 
-use super::{Json, Path, routes};
-use crate::{ApiError, AppState, auth::SignedIn, hub::RequestError};
+use super::{Json, Path, environments, templates};
+use crate::{ApiError, AppState, auth::SignedIn, sandboxes, store::SandboxRecord};
 
-/// The only environment there is so far.
-const ENVIRONMENT: &str = "default";
+/// A sandbox expires soon when it does within this.
+const SOON: Duration = Duration::from_secs(86_400);
+
+/// How long a deletion is waited for: one that takes longer is answered before its end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How exactly looks at a sandbox are recorded: a page that asks often is not to write as often.
+const LOOKS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 pub(super) struct SandboxPath {
@@ -33,21 +40,66 @@ pub(super) async fn create(
     signed_in: SignedIn,
     Json(body): Json<CreateSandbox>,
 ) -> Result<(StatusCode, Json<Sandbox>), ApiError> {
-    let default =
-        EnvironmentName::new(ENVIRONMENT).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-    let environment = body.environment.unwrap_or_else(|| default.clone());
-    if environment != default {
-        return Err(ApiError::not_found("environment", &environment).field("environment"));
-    }
-    let lifetime = body.expires_in.unwrap_or(state.config().sandbox_lifetime);
+    let plan = plan(&state, &body).await?;
+    let lifetime = body.expires_in.or(plan.lifetime).unwrap_or(state.config().sandbox_lifetime);
     let created_at = Timestamp::now();
-    let expires_at = created_at.checked_add(lifetime).ok().filter(|_| !lifetime.is_zero()).ok_or_else(|| {
-        ApiError::new(ErrorCode::InvalidInput, "expires_in must be some time, such as \"7d\"").field("expires_in")
-    })?;
-    let owner = signed_in.session.user().clone();
-    let sandbox = Sandbox { name: body.name, environment, owner, created_at, expires_at };
-    state.store().insert_sandbox(&sandbox).await.map_err(|error| ApiError::from(error).field("name"))?;
+    let sandbox = Sandbox {
+        name: body.name,
+        environment: plan.environment.name,
+        owner: signed_in.session.user().clone(),
+        created_at,
+        expires_at: after(created_at, lifetime)?,
+        state: SandboxState::Active,
+    };
+    let inserted = state.store().insert_sandbox(&sandbox, &plan.shape).await;
+    inserted.map_err(|error| ApiError::from(error).field("name"))?;
     Ok((StatusCode::CREATED, Json(sandbox)))
+}
+
+/// What a new sandbox begins with.
+struct Plan {
+    environment: Environment,
+    shape: Shape,
+    lifetime: Option<Duration>,
+}
+
+async fn plan(state: &AppState, body: &CreateSandbox) -> Result<Plan, ApiError> {
+    let (mut shape, environment, lifetime) = match (&body.template, &body.clone_of) {
+        (Some(_), Some(_)) => {
+            let sentence = "name a template or a sandbox to clone, not both";
+            return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("clone_of"));
+        }
+        (Some(template), None) => {
+            let template = templates::find(state, template).await.map_err(|error| error.field("template"))?;
+            (template.shape, None, template.expires_in)
+        }
+        (None, Some(original)) => {
+            let original = find_record(state, original).await.map_err(|error| error.field("clone_of"))?;
+            (copy(original.shape), Some(original.sandbox.environment), None)
+        }
+        (None, None) => (Shape::default(), None, None),
+    };
+    for (repo, branch) in &body.branches {
+        if !shape.services.switch(repo, branch.clone()) {
+            let sentence = format!("the template or the sandbox to clone has no repo {repo}, so it has no branch");
+            return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field(format!("branches.{repo}")));
+        }
+    }
+    let environment = body.environment.clone().or(environment).unwrap_or_default();
+    let environment = environments::find(state, &environment).await.map_err(|error| error.field("environment"))?;
+    let lifetime = lifetime.or(environment.sandbox_lifetime);
+    Ok(Plan { environment, shape, lifetime })
+}
+
+/// A shape for another sandbox: two cannot have the same host ports.
+pub(super) fn copy(shape: Shape) -> Shape {
+    Shape { services: shape.services.without_ports(), routes: shape.routes }
+}
+
+fn after(now: Timestamp, lifetime: Duration) -> Result<Timestamp, ApiError> {
+    now.checked_add(lifetime).ok().filter(|_| !lifetime.is_zero()).ok_or_else(|| {
+        ApiError::new(ErrorCode::InvalidInput, "expires_in must be some time, such as \"7d\"").field("expires_in")
+    })
 }
 
 pub(super) async fn one(
@@ -55,78 +107,104 @@ pub(super) async fn one(
     _: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<SandboxDetail>, ApiError> {
-    let sandbox = find(&state, &path.name).await?;
+    let mut record = find_record(&state, &path.name).await?;
+    let now = Timestamp::now();
+    if record.sandbox.state != SandboxState::Deleting
+        && now.duration_since(record.used_at).unsigned_abs() >= LOOKS
+        && let Some(used) = state.store().use_sandbox(&path.name, false).await?
+    {
+        record = used;
+    }
+    detail(&state, record, now).await.map(Json)
+}
+
+/// A sandbox with the newest deployment of each of its repos.
+pub(super) async fn detail(state: &AppState, record: SandboxRecord, now: Timestamp) -> Result<SandboxDetail, ApiError> {
+    let SandboxRecord { sandbox, shape, problem, .. } = record;
     let mut seen = BTreeSet::new();
-    let mut deployments = deployments_of(&state, &sandbox).await?;
+    let mut deployments = state.store().deployments_of(&sandbox, &DeploymentState::ALL).await?;
     deployments.retain(|deployment| seen.insert(deployment.key.repo.clone()));
-    Ok(Json(SandboxDetail { sandbox, deployments }))
+    let expires_soon = after(now, SOON).is_ok_and(|soon| sandbox.expires_at <= soon);
+    Ok(SandboxDetail { sandbox, expires_soon, shape, problem, deployments })
 }
 
 /// The sandbox, or that there is none.
 pub(super) async fn find(state: &AppState, name: &SandboxName) -> Result<Sandbox, ApiError> {
-    let sandbox = state.store().sandbox(name).await?;
-    sandbox.ok_or_else(|| ApiError::not_found("sandbox", name).field("name"))
+    Ok(find_record(state, name).await?.sandbox)
 }
 
-/// Every deployment of this sandbox, newest first, and none of an earlier one of its name.
-async fn deployments_of(state: &AppState, sandbox: &Sandbox) -> Result<Vec<Deployment>, ApiError> {
-    let mut filter = DeploymentFilter { sandbox: Some(sandbox.name.clone()), limit: Some(500), ..Default::default() };
-    let mut found = Vec::new();
-    loop {
-        let page = state.store().deployments(&filter).await?;
-        let before = page.items.last().map(|last| last.id);
-        found.extend(page.items.into_iter().filter(|deployment| deployment.created_at >= sandbox.created_at));
-        if page.next.is_none() {
-            return Ok(found);
-        }
-        filter.before = before;
+/// The sandbox with all that is kept of it, or that there is none.
+pub(super) async fn find_record(state: &AppState, name: &SandboxName) -> Result<SandboxRecord, ApiError> {
+    let record = state.store().sandbox_record(name).await?;
+    record.ok_or_else(|| ApiError::not_found("sandbox", name).field("name"))
+}
+
+/// The sandbox, if it belongs to who asks.
+pub(super) async fn find_own(
+    state: &AppState,
+    signed_in: &SignedIn,
+    name: &SandboxName,
+    what: &str,
+) -> Result<Sandbox, ApiError> {
+    let sandbox = find(state, name).await?;
+    if sandbox.owner == *signed_in.session.user() {
+        return Ok(sandbox);
     }
+    let sentence = format!("sandbox {} belongs to {}, who alone may {what} it", sandbox.name, sandbox.owner);
+    Err(ApiError::new(ErrorCode::NotAllowed, sentence))
 }
 
+pub(super) async fn extend(
+    State(state): State<AppState>,
+    signed_in: SignedIn,
+    Path(path): Path<SandboxPath>,
+    Json(body): Json<ExtendSandbox>,
+) -> Result<Json<SandboxDetail>, ApiError> {
+    find_own(&state, &signed_in, &path.name, "extend").await?;
+    let now = Timestamp::now();
+    let expires_at = match (body.expires_in, body.expires_at) {
+        (Some(lifetime), None) => after(now, lifetime)?,
+        (None, Some(end)) if end > now => end,
+        (None, Some(end)) => {
+            let sentence = format!("{end} is over; give a time to come, or delete the sandbox");
+            return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_at"));
+        }
+        _ => {
+            let sentence = "say either expires_in, such as \"7d\", or expires_at";
+            return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
+        }
+    };
+    let record = state.store().set_expiry(&path.name, expires_at).await?;
+    let record = record.ok_or_else(|| ApiError::not_found("sandbox", &path.name).field("name"))?;
+    detail(&state, record, now).await.map(Json)
+}
+
+/// Deletes a sandbox: 204 when nothing of it is left, 202 while some is.
 pub(super) async fn delete(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
-) -> Result<StatusCode, ApiError> {
-    let sandbox = find(&state, &path.name).await?;
-    if sandbox.owner != *signed_in.session.user() {
-        let sentence = format!("sandbox {} belongs to {}, who alone may delete it", sandbox.name, sandbox.owner);
-        return Err(ApiError::new(ErrorCode::NotAllowed, sentence));
+) -> Result<Response, ApiError> {
+    find_own(&state, &signed_in, &path.name, "delete").await?;
+    let name = path.name;
+    if state.store().begin_delete(&name).await?.is_none() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let deployments = deployments_of(&state, &sandbox).await?;
-    let instances: BTreeSet<(AgentName, InstanceKey)> =
-        deployments.iter().map(|deployment| (deployment.agent.clone(), deployment.key.clone())).collect();
-    // First whether everybody needed is there: a sandbox half taken down helps nobody.
-    let agents = state.hub().agents().await?;
-    let connected = |name: &AgentName| agents.iter().any(|agent| agent.name == *name && agent.connected);
-    let gateway = routes::gateway(&state).await?;
-    let enrolled =
-        instances.iter().map(|(agent, _)| agent).filter(|name| agents.iter().any(|agent| agent.name == **name));
-    if let Some(away) = enrolled.chain(&gateway).find(|name| !connected(name)) {
-        return Err(state.hub().away(away).await.into());
+    tracing::info!(sandbox = %name, user = %signed_in.session.user(), "sandbox is being deleted");
+    // A task of its own: a client that hangs up stops nothing.
+    let (torn_down, at) = (state.clone(), name.clone());
+    let step = tokio::spawn(async move {
+        let turn = torn_down.turns().take(&at).await;
+        let stopping = torn_down.stopping().clone();
+        stopping.run_until_cancelled(sandboxes::step(&torn_down, &at, turn)).await
+    });
+    // What went wrong is kept with the sandbox, and it is tried again.
+    let _ = tokio::time::timeout(PATIENCE, step).await;
+    match state.store().sandbox_record(&name).await? {
+        Some(record) => {
+            let detail = detail(&state, record, Timestamp::now()).await?;
+            Ok((StatusCode::ACCEPTED, Json(detail)).into_response())
+        }
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
     }
-    if let Some(gateway) = &gateway {
-        reset_routes(&state, gateway, &sandbox.name).await?;
-    }
-    for (agent, key) in instances.into_iter().filter(|(agent, _)| connected(agent)) {
-        state.hub().request(&agent, RequestBody::Remove { key }).await?;
-    }
-    for deployment in deployments.iter().filter(|deployment| deployment.state == DeploymentState::Running) {
-        state.hub().set_state(deployment.id, DeploymentState::Stopped).await?;
-    }
-    state.store().delete_sandbox(&sandbox.name).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn reset_routes(state: &AppState, gateway: &AgentName, sandbox: &SandboxName) -> Result<(), ApiError> {
-    let ReplyBody::Routes { table } = state.hub().request(gateway, RequestBody::Routes).await? else {
-        return Err(RequestError::Unexpected { agent: gateway.clone() }.into());
-    };
-    let owned = table.routes.into_iter().filter(|route| route.owner.as_ref() == Some(sandbox));
-    let services: std::collections::BTreeMap<_, _> = owned.map(|route| (route.service, None)).collect();
-    if !services.is_empty() {
-        let changes = RouteChanges { services, by: Some(sandbox.clone()), ..RouteChanges::default() };
-        state.hub().request(gateway, RequestBody::ApplyRoutes { changes }).await?;
-    }
-    Ok(())
 }

@@ -1,14 +1,14 @@
 //! Deployments on their way to an agent.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
 use sdp_core::{
-    Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, ErrorCode,
-    InstanceKey, Problem, RepoName,
+    Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
+    Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -24,6 +24,46 @@ pub(crate) struct Earlier {
     pub(crate) deployment: DeploymentId,
     /// Its exact commit.
     pub(crate) commit: CommitId,
+}
+
+/// Where a deployment goes.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    /// The sandbox; none for a quick deploy.
+    pub sandbox: Option<Sandbox>,
+    /// The environment the sandbox lives in.
+    pub environment: Option<Environment>,
+}
+
+impl Destination {
+    fn key(&self, repo: RepoName) -> InstanceKey {
+        InstanceKey { sandbox: self.sandbox.as_ref().map(|sandbox| sandbox.name.clone()), repo }
+    }
+
+    fn allows(&self, agent: &AgentName) -> bool {
+        self.environment.as_ref().is_none_or(|environment| environment.allows(agent))
+    }
+
+    /// Refuses a host port that the environment does not have.
+    fn check_port(&self, port: Option<HostPort>) -> Result<(), ApiError> {
+        let environment = self.environment.as_ref();
+        let Some((port, (name, ports))) = port.zip(environment.and_then(|it| Some((&it.name, it.ports.as_ref()?))))
+        else {
+            return Ok(());
+        };
+        if ports.contains(port) {
+            return Ok(());
+        }
+        let sentence = format!("host port {port} is not one of environment {name}, which has {ports}");
+        Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("host_port"))
+    }
+
+    /// The environment's variables, and over them those of the request.
+    fn env(&self, own: &BTreeMap<EnvName, String>) -> BTreeMap<EnvName, String> {
+        let mut env = self.environment.as_ref().map(|environment| environment.env.clone()).unwrap_or_default();
+        env.extend(own.clone());
+        env
+    }
 }
 
 /// Takes a deployment off the list of those on their way, however the sending ends.
@@ -48,10 +88,10 @@ impl Hub {
     pub async fn deploy(
         &self,
         credentials: Credentials,
-        sandbox: Option<sdp_core::SandboxName>,
+        destination: Destination,
         body: CreateDeployment,
     ) -> Result<Deployment, ApiError> {
-        self.deploy_exactly(credentials, sandbox, body, None).await
+        self.deploy_exactly(credentials, destination, body, None).await
     }
 
     /// As [`deploy`](Self::deploy), but what an earlier deployment was, when one is given.
@@ -61,18 +101,20 @@ impl Hub {
     pub(crate) async fn deploy_exactly(
         &self,
         credentials: Credentials,
-        sandbox: Option<sdp_core::SandboxName>,
+        destination: Destination,
         body: CreateDeployment,
         earlier: Option<Earlier>,
     ) -> Result<Deployment, ApiError> {
-        let key = InstanceKey { sandbox, repo: body.repo };
-        let agent = self.choose(&key, body.agent.as_ref()).await?;
+        destination.check_port(body.host_port)?;
+        let agent = self.choose(&destination, &body.repo, body.agent.as_ref(), &BTreeMap::new()).await?;
         if earlier.is_some() && !self.knows_exact_commits(&agent).await? {
             let sentence = format!(
                 "agent {agent} is too old to deploy an exact commit: it would deploy what is on the branch now; install this server's version there"
             );
             return Err(ApiError(Problem::new(ErrorCode::Unsupported, sentence).holder(agent.as_str())));
         }
+        let key = destination.key(body.repo);
+        let env = destination.env(&body.env);
         let id = DeploymentId::new();
         let deployment = Deployment {
             id,
@@ -84,7 +126,7 @@ impl Hub {
             failure: None,
             host_port: body.host_port,
             url: None,
-            env: body.env.clone(),
+            env: body.env,
             user: credentials.username().clone(),
             created_at: Timestamp::now(),
             finished_at: None,
@@ -97,7 +139,7 @@ impl Hub {
             branch: body.branch,
             commit: earlier.map(|earlier| earlier.commit),
             host_port: body.host_port,
-            env: body.env,
+            env,
         };
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
@@ -143,14 +185,27 @@ impl Hub {
         Ok(inventory.and_then(|known| known.inventory).is_some_and(|inventory| inventory.exact_commits))
     }
 
-    /// The agent for a deployment: the one asked for, else the one that runs the key already, else
-    /// the connected one with the least to do.
-    async fn choose(&self, key: &InstanceKey, asked: Option<&AgentName>) -> Result<AgentName, ApiError> {
+    /// The agent for a deployment: the one asked for, else the one that has the repo there already, else the
+    /// connected one with the least to do. `planned` is what is to begin besides.
+    pub(crate) async fn choose(
+        &self,
+        destination: &Destination,
+        repo: &RepoName,
+        asked: Option<&AgentName>,
+        planned: &BTreeMap<AgentName, u32>,
+    ) -> Result<AgentName, ApiError> {
         let agents = self.agents().await?;
-        let mut candidates: Vec<_> = agents.iter().filter(|agent| declares(agent, &key.repo)).collect();
+        let mut candidates: Vec<_> = agents.iter().filter(|agent| declares(agent, repo)).collect();
         if candidates.is_empty() {
-            let sentence = format!("no agent declares a repo {}; GET /api/repos lists those there are", key.repo);
+            let sentence = format!("no agent declares a repo {repo}; GET /api/repos lists those there are");
             return Err(ApiError::new(ErrorCode::UnknownRepo, sentence).field("repo"));
+        }
+        if let Some(environment) = &destination.environment {
+            candidates.retain(|agent| environment.allows(&agent.name));
+            if candidates.is_empty() {
+                let sentence = format!("no agent of environment {} declares the repo {repo}", environment.name);
+                return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("repo"));
+            }
         }
         if let Some(asked) = asked {
             if !agents.iter().any(|agent| agent.name == *asked) {
@@ -158,20 +213,36 @@ impl Hub {
             }
             candidates.retain(|agent| agent.name == *asked);
             if candidates.is_empty() {
-                let sentence = format!("agent {asked} does not declare the repo {}", key.repo);
+                let sentence = match &destination.environment {
+                    Some(environment) if !destination.allows(asked) => {
+                        format!("agent {asked} is none of environment {}", environment.name)
+                    }
+                    _ => format!("agent {asked} does not declare the repo {repo}"),
+                };
                 return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("agent"));
             }
-        } else if let Some(running) = self.shared.store.running(key).await?
-            && candidates.iter().any(|agent| agent.name == running.agent)
+        } else if let Some(placed) = self.placed(destination, repo).await?
+            && candidates.iter().any(|agent| agent.name == placed)
         {
-            candidates.retain(|agent| agent.name == running.agent);
+            candidates.retain(|agent| agent.name == placed);
         }
-        let best = candidates.iter().filter(|agent| agent.connected).min_by_key(|agent| agent.active_deployments);
+        let load = |agent: &Agent| agent.active_deployments + planned.get(&agent.name).copied().unwrap_or_default();
+        let best = candidates.iter().filter(|agent| agent.connected).min_by_key(|agent| load(agent));
         match (best, candidates.first()) {
             (Some(agent), _) => Ok(agent.name.clone()),
             (None, Some(away)) => Err(self.away(&away.name).await.into()),
-            (None, None) => Err(ApiError::not_found("agent for repo", &key.repo)),
+            (None, None) => Err(ApiError::not_found("agent for repo", repo)),
         }
+    }
+
+    /// The agent that has the repo there already: it runs, or it sleeps.
+    async fn placed(&self, destination: &Destination, repo: &RepoName) -> Result<Option<AgentName>, ApiError> {
+        let store = &self.shared.store;
+        let Some(sandbox) = &destination.sandbox else {
+            return Ok(store.running(&destination.key(repo.clone())).await?.map(|running| running.agent));
+        };
+        let placed = store.deployments_of(sandbox, &[DeploymentState::Running, DeploymentState::Stopped]).await?;
+        Ok(placed.into_iter().find(|deployment| deployment.key.repo == *repo).map(|deployment| deployment.agent))
     }
 
     /// Changes a deployment's state after its agent did what was asked.

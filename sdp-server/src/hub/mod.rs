@@ -30,12 +30,12 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
+pub use self::{dispatch::Destination, ingest::IngestError, request::RequestError};
 pub(crate) use self::{
     dispatch::{Earlier, declares},
     polled::PolledSession,
     socket::accept,
 };
-pub use self::{ingest::IngestError, request::RequestError};
 use crate::{
     config::AgentsConfig,
     events::EventLogs,

@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
 use sdp_core::{
-    AgentName, Deployment, DeploymentId, DeploymentState, Event, Failure, InstanceKey, StageRecord,
+    AgentName, Deployment, DeploymentId, DeploymentState, Event, Failure, InstanceKey, Sandbox, StageRecord,
     api::{DeploymentFilter, Page},
 };
 
 use super::{
     Store, StoreError,
     error::is_taken,
-    fold,
+    fold, sandboxes,
     values::{json, micros, name, optional_json, optional_text, optional_time, text, time, to_json, to_name},
 };
 
@@ -18,10 +18,10 @@ const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
 
 impl Store {
-    /// Keeps a new deployment. Times are kept to the microsecond.
+    /// Keeps a new deployment, also as what its sandbox is made of. Times are kept to the microsecond.
     ///
     /// # Errors
-    /// [`StoreError::Exists`].
+    /// [`StoreError::Exists`]; [`StoreError::Deleting`].
     pub async fn insert_deployment(&self, deployment: &Deployment) -> Result<(), StoreError> {
         let deployment = deployment.clone();
         self.writer.write(move |connection| insert(connection, &deployment)).await
@@ -71,6 +71,31 @@ impl Store {
                     ORDER BY id";
                 let agent = agent.as_ref().map(AgentName::as_str);
                 select(connection, query, named_params! { ":states": to_json(&states), ":agent": agent })
+            })
+            .await
+    }
+
+    /// The deployments into a sandbox that are in one of these states, newest first: none of an earlier sandbox of
+    /// its name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn deployments_of(
+        &self,
+        sandbox: &Sandbox,
+        states: &[DeploymentState],
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let (name, since) = (sandbox.name.clone(), sandbox.created_at);
+        let states: Vec<_> = states.iter().map(|state| state.as_str()).collect();
+        self.readers
+            .read(move |connection| {
+                let query = "SELECT * FROM deployments
+                    WHERE sandbox = :sandbox AND created_at >= :since
+                        AND state IN (SELECT value FROM json_each(:states))
+                    ORDER BY id DESC";
+                let (sandbox, since, states) = (name.as_str(), micros(since), to_json(&states));
+                let values = named_params! { ":sandbox": sandbox, ":since": since, ":states": states };
+                select(connection, query, values)
             })
             .await
     }
@@ -184,6 +209,7 @@ impl Store {
 }
 
 fn insert(connection: &Connection, d: &Deployment) -> Result<(), StoreError> {
+    sandboxes::deployed(connection, d)?;
     let inserted = connection
         .prepare_cached(
             "INSERT INTO deployments (id, sandbox, repo, branch, commit_id, agent, state, failure, host_port, url, env,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use sdp_core::{DeploymentId, DeploymentState, ErrorCode, Problem, problem};
+use sdp_core::{DeploymentId, DeploymentState, EnvironmentName, ErrorCode, Problem, SandboxName, problem};
 
 /// Why the database did not do what was asked. Nothing was changed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,6 +28,17 @@ pub enum StoreError {
         from: DeploymentState,
         /// The state asked for.
         to: DeploymentState,
+    },
+    /// The sandbox is being torn down.
+    #[error("sandbox {0} is being deleted: wait until it is gone, or take another name")]
+    Deleting(SandboxName),
+    /// Sandboxes live in the environment.
+    #[error("sandbox {sandbox} lives in environment {environment}: delete it first")]
+    InUse {
+        /// The environment.
+        environment: EnvironmentName,
+        /// One of its sandboxes.
+        sandbox: SandboxName,
     },
     /// The database was written by a newer version.
     #[error("the database {} was written by a newer version of sdp-server: start that version, or restore a backup made before the upgrade", .0.display())]
@@ -76,7 +87,7 @@ impl StoreError {
     /// The machine-readable cause.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Exists { .. } | Self::Illegal { .. } => ErrorCode::Conflict,
+            Self::Exists { .. } | Self::Illegal { .. } | Self::Deleting(_) | Self::InUse { .. } => ErrorCode::Conflict,
             Self::NoDeployment(_) => ErrorCode::NotFound,
             _ => ErrorCode::Internal,
         }
@@ -85,7 +96,11 @@ impl StoreError {
 
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
-        Self::new(error.code(), problem::chain(error))
+        let problem = Self::new(error.code(), problem::chain(error));
+        match error {
+            StoreError::InUse { sandbox, .. } => problem.holder(sandbox.as_str()),
+            _ => problem,
+        }
     }
 }
 

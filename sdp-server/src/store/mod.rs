@@ -8,10 +8,14 @@
 
 mod agents;
 mod deployments;
+mod environments;
 mod error;
 mod fold;
 mod readers;
+#[cfg(test)]
+mod sandbox_tests;
 mod sandboxes;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -22,11 +26,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 use rusqlite::{Connection, ErrorCode as SqliteCode};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
-pub use self::error::StoreError;
+pub use self::{error::StoreError, sandboxes::SandboxRecord};
 use self::{readers::Readers, writer::Writer};
 
-const MIGRATIONS: &[M<'static>] =
-    &[M::up(include_str!("migrations/0001_initial.sql")), M::up(include_str!("migrations/0002_rollback.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("migrations/0001_initial.sql")),
+    M::up(include_str!("migrations/0002_lifecycle.sql")),
+    M::up(include_str!("migrations/0003_rollback.sql")),
+];
 
 /// The database. Clones share everything.
 #[derive(Debug, Clone)]

@@ -1,22 +1,48 @@
-//! Sandboxes. Deleting one leaves its deployments as history.
+//! Sandboxes: what they are made of, and what is to be done for them. When one is gone, its
+//! deployments stay as history.
 
-use rusqlite::{Connection, Row, params};
-use sdp_core::{Sandbox, SandboxName};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sdp_core::{
+    AgentName, Deployment, DeploymentId, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName, ServiceSpec,
+    Services, Shape,
+};
 
 use super::{
     Store, StoreError,
     error::is_taken,
-    values::{micros, text, time},
+    values::{json, micros, text, time, to_json},
 };
 
+/// A sandbox with all that is kept of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SandboxRecord {
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// What it is made of.
+    pub shape: Shape,
+    /// When it was last used: made, deployed into, given a route, looked at, woken.
+    pub used_at: Timestamp,
+    /// The deployments that its sleep stopped.
+    pub slept: Vec<DeploymentId>,
+    /// Whether its wanted routes are still to be set.
+    pub routes_due: bool,
+    /// While it is deleted: the agents that have nothing of it any more.
+    pub torn_down: Vec<AgentName>,
+    /// What could not be done for it yet.
+    pub problem: Option<String>,
+}
+
 impl Store {
-    /// Keeps a new sandbox. Times are kept to the microsecond.
+    /// Keeps a new sandbox of this shape. Times are kept to the microsecond.
     ///
     /// # Errors
-    /// [`StoreError::Exists`].
-    pub async fn insert_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError> {
-        let sandbox = sandbox.clone();
-        self.writer.write(move |connection| insert(connection, &sandbox)).await
+    /// [`StoreError::Exists`]; [`StoreError::Deleting`] while an earlier one of its name is torn down.
+    pub async fn insert_sandbox(&self, sandbox: &Sandbox, shape: &Shape) -> Result<(), StoreError> {
+        let (sandbox, shape) = (sandbox.clone(), shape.clone());
+        self.writer.write(move |connection| insert(connection, &sandbox, &shape)).await
     }
 
     /// The sandbox of that name.
@@ -24,14 +50,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn sandbox(&self, name: &SandboxName) -> Result<Option<Sandbox>, StoreError> {
+        Ok(self.sandbox_record(name).await?.map(|record| record.sandbox))
+    }
+
+    /// The sandbox of that name, with all that is kept of it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn sandbox_record(&self, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
         let name = name.clone();
-        self.readers
-            .read(move |connection| {
-                let mut statement = connection.prepare_cached("SELECT * FROM sandboxes WHERE name = ?1")?;
-                let mut rows = statement.query([name.as_str()])?;
-                rows.next()?.map(from_row).transpose()
-            })
-            .await
+        self.readers.read(move |connection| load(connection, &name)).await
     }
 
     /// Every sandbox, by name.
@@ -39,6 +67,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn sandboxes(&self) -> Result<Vec<Sandbox>, StoreError> {
+        Ok(self.sandbox_records().await?.into_iter().map(|record| record.sandbox).collect())
+    }
+
+    /// Every sandbox with all that is kept of it, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn sandbox_records(&self) -> Result<Vec<SandboxRecord>, StoreError> {
         self.readers
             .read(|connection| {
                 let mut statement = connection.prepare_cached("SELECT * FROM sandboxes ORDER BY name")?;
@@ -52,24 +88,237 @@ impl Store {
             .await
     }
 
-    /// Forgets a sandbox. False when there is none.
+    /// Moves a sandbox's end. None when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn set_expiry(
+        &self,
+        name: &SandboxName,
+        expires_at: Timestamp,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        self.change(name, move |record| record.sandbox.expires_at = expires_at).await
+    }
+
+    /// Takes note that a sandbox is used: it goes to sleep later, and is no longer asleep if `wakes`.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn use_sandbox(&self, name: &SandboxName, wakes: bool) -> Result<Option<SandboxRecord>, StoreError> {
+        let now = Timestamp::now();
+        self.change(name, move |record| record.used(now, wakes)).await
+    }
+
+    /// Puts a sandbox to sleep, unless it was used after `used_at`. None when there is none, or it was.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn put_to_sleep(
+        &self,
+        name: &SandboxName,
+        used_at: Option<Timestamp>,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let unused = move |record: &SandboxRecord| used_at.is_none_or(|used_at| record.used_at <= used_at);
+        self.change_if(name, unused, |record| record.sandbox.state = SandboxState::Asleep).await
+    }
+
+    /// Keeps which deployments a sandbox's sleep has stopped and its waking has not started yet. One that woke
+    /// meanwhile stays awake.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn set_slept(&self, name: &SandboxName, slept: Vec<DeploymentId>) -> Result<(), StoreError> {
+        self.change(name, move |record| record.slept = slept).await.map(drop)
+    }
+
+    /// Keeps where a sandbox's routes are wanted to go, as a person has just set them.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn want_routes(
+        &self,
+        name: &SandboxName,
+        targets: BTreeMap<ServiceName, RouteTarget>,
+    ) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        let changed = self.change(name, move |record| {
+            record.used(now, false);
+            record.problem = None;
+            for (service, target) in targets {
+                match target {
+                    RouteTarget::Ocp => record.shape.routes.remove(&service),
+                    target => record.shape.routes.insert(service, target),
+                };
+            }
+        });
+        changed.await.map(drop)
+    }
+
+    /// Keeps whether a sandbox's wanted routes are still to be set.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn set_routes_due(&self, name: &SandboxName, due: bool) -> Result<(), StoreError> {
+        let changed = self.change(name, move |record| {
+            record.routes_due = due;
+            record.problem = None;
+        });
+        changed.await.map(drop)
+    }
+
+    /// Keeps that an agent has nothing more of a sandbox that is being deleted.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn delete_sandbox(&self, name: &SandboxName) -> Result<bool, StoreError> {
+    pub async fn add_torn_down(&self, name: &SandboxName, agent: &AgentName) -> Result<(), StoreError> {
+        let (name, agent) = (name.clone(), agent.clone());
+        self.writer
+            .write(move |connection| {
+                let query = "UPDATE sandboxes SET torn_down = json_insert(torn_down, '$[#]', ?2)
+                    WHERE name = ?1 AND state = 'deleting'";
+                connection.prepare_cached(query)?.execute([name.as_str(), agent.as_str()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Keeps what stands in the way of a sandbox's upkeep, also while it is deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn set_problem(&self, name: &SandboxName, problem: Option<String>) -> Result<(), StoreError> {
         let name = name.clone();
         self.writer
             .write(move |connection| {
-                Ok(connection.prepare_cached("DELETE FROM sandboxes WHERE name = ?1")?.execute([name.as_str()])? > 0)
+                let query = "UPDATE sandboxes SET problem = ?2 WHERE name = ?1 AND problem IS NOT ?2";
+                connection.prepare_cached(query)?.execute(params![name.as_str(), problem])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Begins to delete a sandbox: nothing is deployed into it any more. None when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn begin_delete(&self, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
+        let name = name.clone();
+        self.writer
+            .write(move |connection| {
+                let query = "UPDATE sandboxes SET state = 'deleting', problem = NULL
+                    WHERE name = ?1 AND state <> 'deleting'";
+                connection.prepare_cached(query)?.execute([name.as_str()])?;
+                load(connection, &name)
+            })
+            .await
+    }
+
+    /// Begins to delete every sandbox whose time is over at `now`. Gives them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn begin_delete_expired(&self, now: Timestamp) -> Result<Vec<SandboxName>, StoreError> {
+        self.writer
+            .write(move |connection| {
+                let query = "UPDATE sandboxes SET state = 'deleting', problem = NULL
+                    WHERE expires_at <= ?1 AND state <> 'deleting' RETURNING name";
+                let mut statement = connection.prepare_cached(query)?;
+                let mut rows = statement.query([micros(now)])?;
+                let mut names = Vec::new();
+                while let Some(row) = rows.next()? {
+                    names.push(text(row, "name")?);
+                }
+                Ok(names)
+            })
+            .await
+    }
+
+    /// Forgets a sandbox that was torn down. False when there is none, or it is not being deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn end_delete(&self, name: &SandboxName) -> Result<bool, StoreError> {
+        let name = name.clone();
+        self.writer
+            .write(move |connection| {
+                let query = "DELETE FROM sandboxes WHERE name = ?1 AND state = 'deleting'";
+                Ok(connection.prepare_cached(query)?.execute([name.as_str()])? > 0)
+            })
+            .await
+    }
+
+    async fn change(
+        &self,
+        name: &SandboxName,
+        change: impl FnOnce(&mut SandboxRecord) + Send + 'static,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        self.change_if(name, |_| true, change).await
+    }
+
+    /// Changes what is kept of a sandbox that is not being deleted, if it is as wanted.
+    async fn change_if(
+        &self,
+        name: &SandboxName,
+        wanted: impl FnOnce(&SandboxRecord) -> bool + Send + 'static,
+        change: impl FnOnce(&mut SandboxRecord) + Send + 'static,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let name = name.clone();
+        self.writer
+            .write(move |connection| {
+                let Some(mut record) = load(connection, &name)?.filter(wanted) else { return Ok(None) };
+                record.admit()?;
+                change(&mut record);
+                save(connection, &record)?;
+                Ok(Some(record))
             })
             .await
     }
 }
 
-fn insert(connection: &Connection, sandbox: &Sandbox) -> Result<(), StoreError> {
+impl SandboxRecord {
+    /// Refuses what cannot be done to a sandbox that is being deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub(crate) fn admit(&self) -> Result<(), StoreError> {
+        match self.sandbox.state {
+            SandboxState::Deleting => Err(StoreError::Deleting(self.sandbox.name.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn used(&mut self, now: Timestamp, wakes: bool) {
+        self.used_at = self.used_at.max(now);
+        if wakes {
+            self.sandbox.state = SandboxState::Active;
+        }
+    }
+}
+
+/// Takes a new deployment over into the shape of its sandbox, which it wakes. One whose sandbox the database
+/// does not know changes nothing.
+pub(super) fn deployed(connection: &Connection, deployment: &Deployment) -> Result<(), StoreError> {
+    let Some(sandbox) = &deployment.key.sandbox else { return Ok(()) };
+    let Some(mut record) = load(connection, sandbox)? else { return Ok(()) };
+    record.admit()?;
+    record.used(deployment.created_at, true);
+    record.shape.services.set(ServiceSpec {
+        repo: deployment.key.repo.clone(),
+        branch: deployment.branch.clone(),
+        host_port: deployment.host_port,
+        env: deployment.env.clone(),
+    });
+    save(connection, &record)
+}
+
+fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(), StoreError> {
+    if let Some(earlier) = load(connection, &sandbox.name)? {
+        earlier.admit()?;
+    }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO sandboxes (name, environment, owner, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO sandboxes (name, environment, owner, created_at, expires_at, state, services, routes, used_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4)",
         )?
         .execute(params![
             sandbox.name.as_str(),
@@ -77,6 +326,9 @@ fn insert(connection: &Connection, sandbox: &Sandbox) -> Result<(), StoreError> 
             sandbox.owner.as_str(),
             micros(sandbox.created_at),
             micros(sandbox.expires_at),
+            sandbox.state.as_str(),
+            to_json(&shape.services),
+            to_json(&shape.routes),
         ]);
     match inserted {
         Ok(_) => Ok(()),
@@ -85,12 +337,49 @@ fn insert(connection: &Connection, sandbox: &Sandbox) -> Result<(), StoreError> 
     }
 }
 
-fn from_row(row: &Row<'_>) -> Result<Sandbox, StoreError> {
-    Ok(Sandbox {
-        name: text(row, "name")?,
-        environment: text(row, "environment")?,
-        owner: text(row, "owner")?,
-        created_at: time(row, "created_at")?,
-        expires_at: time(row, "expires_at")?,
+/// Writes what can change.
+fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE sandboxes SET expires_at = ?2, state = ?3, services = ?4, routes = ?5, used_at = ?6, slept = ?7,
+                routes_due = ?8, problem = ?9
+            WHERE name = ?1",
+        )?
+        .execute(params![
+            record.sandbox.name.as_str(),
+            micros(record.sandbox.expires_at),
+            record.sandbox.state.as_str(),
+            to_json(&record.shape.services),
+            to_json(&record.shape.routes),
+            micros(record.used_at),
+            to_json(&record.slept),
+            record.routes_due,
+            record.problem,
+        ])?;
+    Ok(())
+}
+
+fn load(connection: &Connection, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM sandboxes WHERE name = ?1")?;
+    statement.query_row([name.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
+}
+
+fn from_row(row: &Row<'_>) -> Result<SandboxRecord, StoreError> {
+    let services: Services = json(row, "services")?;
+    Ok(SandboxRecord {
+        sandbox: Sandbox {
+            name: text(row, "name")?,
+            environment: text(row, "environment")?,
+            owner: text(row, "owner")?,
+            created_at: time(row, "created_at")?,
+            expires_at: time(row, "expires_at")?,
+            state: text(row, "state")?,
+        },
+        shape: Shape { services, routes: json(row, "routes")? },
+        used_at: time(row, "used_at")?,
+        slept: json(row, "slept")?,
+        routes_due: row.get("routes_due")?,
+        torn_down: json(row, "torn_down")?,
+        problem: row.get("problem")?,
     })
 }

@@ -3,9 +3,9 @@ use std::{collections::BTreeMap, fs};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sdp_core::{
-    AgentName, BranchName, CommitId, Deployment, DeploymentId, DeploymentState as S, EnvName, EnvironmentName,
-    ErrorCode, Event, EventKind, Failure, HostPort, InstanceKey, Inventory, Problem, RepoName, Sandbox, SandboxName,
-    Stage, StageRecord, StageStatus, UserName, api::DeploymentFilter,
+    AgentName, BranchName, CommitId, Deployment, DeploymentId, DeploymentState as S, EnvName, ErrorCode, Event,
+    EventKind, Failure, HostPort, InstanceKey, Inventory, Problem, RepoName, SandboxName, Stage, StageRecord,
+    StageStatus, UserName, api::DeploymentFilter,
 };
 use tempfile::TempDir;
 
@@ -235,27 +235,6 @@ async fn set_state_allows_only_legal_moves() {
     assert!(cancelled.state == S::Cancelled && cancelled.finished_at.is_some());
     assert_eq!(store.set_state(deployment.id, S::Cancelled, None).await.unwrap(), Some(cancelled));
     assert_eq!(store.set_state(DeploymentId::new(), S::Failed, None).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn deployments_outlive_their_sandbox() {
-    let (_dir, store) = store();
-    let sandbox = Sandbox {
-        name: pay(),
-        environment: EnvironmentName::new("default").unwrap(),
-        owner: UserName::new("ada").unwrap(),
-        created_at: at(1),
-        expires_at: at(2),
-    };
-    store.insert_sandbox(&sandbox).await.unwrap();
-    assert!(matches!(store.insert_sandbox(&sandbox).await, Err(StoreError::Exists { .. })));
-    let deployment = queued(eredar());
-    store.insert_deployment(&deployment).await.unwrap();
-    assert_eq!(store.sandbox(&pay()).await.unwrap(), Some(sandbox.clone()));
-    assert_eq!(store.sandboxes().await.unwrap(), [sandbox]);
-    assert!(store.delete_sandbox(&pay()).await.unwrap());
-    assert!(!store.delete_sandbox(&pay()).await.unwrap());
-    assert_eq!(store.deployment(deployment.id).await.unwrap(), Some(deployment));
 }
 
 #[tokio::test]

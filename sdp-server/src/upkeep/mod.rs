@@ -1,8 +1,10 @@
-//! What is done from time to time: expired sessions are forgotten, old logs removed, what should run
-//! is compared with what runs.
+//! What is done from time to time: expired sessions are forgotten, old logs removed, sandboxes torn down or put to
+//! sleep, what should run is compared with what runs.
 
+mod leftovers;
 mod reconcile;
 mod retention;
+mod sandboxes;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,9 @@ use crate::AppState;
 /// How often expired sessions, and the credentials in them, are forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// Without waiting.
+const NOW: Duration = Duration::ZERO;
+
 /// How often old logs are looked for.
 const RETENTION: Duration = Duration::from_secs(600);
 
@@ -21,26 +26,34 @@ const RETENTION: Duration = Duration::from_secs(600);
 pub(crate) fn start(state: &AppState) -> TaskTracker {
     let tasks = TaskTracker::new();
     let swept = state.clone();
-    tasks.spawn(every(state.clone(), SWEEP, async move || swept.sessions().sweep(Instant::now())));
+    tasks.spawn(every(state.clone(), NOW, SWEEP, async move || swept.sessions().sweep(Instant::now())));
     let kept = state.clone();
-    tasks.spawn(every(state.clone(), RETENTION, async move || {
+    tasks.spawn(every(state.clone(), NOW, RETENTION, async move || {
         if let Err(error) = retention::run(&kept).await {
             tracing::error!(error = chain(&*error), "old logs could not be removed");
         }
     }));
     let compared = state.clone();
-    let mut missing = reconcile::Missing::new();
-    tasks.spawn(every(state.clone(), state.config().agents.reconcile, async move || {
-        if let Err(error) = reconcile::run(&compared, &mut missing).await {
+    let mut seen = reconcile::Seen::default();
+    let reconcile = state.config().agents.reconcile;
+    // Not at once: after a start agents are only about to connect.
+    tasks.spawn(every(state.clone(), reconcile, reconcile, async move || {
+        if let Err(error) = reconcile::run(&compared, &mut seen).await {
             tracing::error!(error = chain(&error), "what runs could not be compared with the database");
+        }
+    }));
+    let (kept_up, steps) = (state.clone(), tasks.clone());
+    tasks.spawn(every(state.clone(), NOW, state.config().sandboxes.upkeep, async move || {
+        if let Err(error) = sandboxes::run(&kept_up, &steps).await {
+            tracing::error!(error = chain(&error), "sandboxes could not be looked after");
         }
     }));
     tasks.close();
     tasks
 }
 
-async fn every(state: AppState, period: Duration, mut work: impl AsyncFnMut()) {
-    let mut ticks = tokio::time::interval(period);
+async fn every(state: AppState, first: Duration, period: Duration, mut work: impl AsyncFnMut()) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + first, period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while state.stopping().run_until_cancelled(ticks.tick()).await.is_some() {
         work().await;

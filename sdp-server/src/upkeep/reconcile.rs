@@ -6,37 +6,49 @@
 
 use std::collections::HashMap;
 
+use futures_util::{StreamExt, stream};
 use sdp_core::{
     AgentName, Deployment, DeploymentId, DeploymentState, ErrorCode, Instance, InstanceState,
     problem::chain,
     protocol::{ReplyBody, RequestBody},
 };
 
+use super::leftovers;
 use crate::{AppState, store::StoreError};
 
-/// What was missing at the last look, and why it counts as missing.
-pub(super) type Missing = HashMap<DeploymentId, String>;
+/// How many agents are asked at once.
+const AT_ONCE: usize = 16;
 
-pub(super) async fn run(state: &AppState, missing: &mut Missing) -> Result<(), StoreError> {
+/// What was seen at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What was missing, and why it counts as missing.
+    missing: HashMap<DeploymentId, String>,
+    leftovers: leftovers::Seen,
+}
+
+pub(super) async fn run(state: &AppState, seen: &mut Seen) -> Result<(), StoreError> {
     let connected = state.hub().agents().await?.into_iter().filter(|agent| agent.connected);
-    let before = std::mem::take(missing);
-    for agent in connected {
-        let name = &agent.name;
-        let running = state.store().deployments_in(&[DeploymentState::Running], Some(name)).await?;
-        if running.is_empty() {
-            continue;
-        }
-        let Some(instances) = instances(state, name).await else { continue };
+    let before = std::mem::take(&mut seen.missing);
+    let looks = stream::iter(connected).map(async |agent| {
+        let name = agent.name;
+        let running = state.store().deployments_in(&[DeploymentState::Running], Some(&name)).await?;
+        Ok::<_, StoreError>((instances(state, &name).await, name, running))
+    });
+    let mut looks = std::pin::pin!(looks.buffer_unordered(AT_ONCE));
+    while let Some(look) = looks.next().await {
+        let (Some(instances), name, running) = look? else { continue };
         // After the agent's answer: what has begun meanwhile changes what it said.
-        let active = state.store().active_deployments(Some(name)).await?;
+        let active = state.store().active_deployments(Some(&name)).await?;
         for (id, reason) in lost(&running, &active, &instances) {
             if before.contains_key(&id) {
                 tracing::warn!(agent = %name, deployment = %id, reason, "a deployment runs no more");
                 state.hub().fail(id, ErrorCode::Unhealthy, reason).await?;
             } else {
-                missing.insert(id, reason);
+                seen.missing.insert(id, reason);
             }
         }
+        leftovers::look(state, &name, &instances, &mut seen.leftovers).await?;
     }
     Ok(())
 }

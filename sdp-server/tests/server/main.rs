@@ -5,11 +5,16 @@
 mod agents;
 mod daemon;
 mod deployments;
+mod environments;
 mod http;
+mod leftovers;
+mod lifecycle;
 mod model;
 mod plain_http;
 mod recovery;
 mod rollback;
 mod routes;
+mod sleep;
 mod streams;
 mod support;
+mod templates;

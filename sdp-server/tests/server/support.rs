@@ -62,6 +62,8 @@ impl Plane {
         let dir = tempfile::tempdir().unwrap();
         let listen = "127.0.0.1:0".parse().unwrap();
         let mut config = ServerConfig { listen, data_dir: dir.path().into(), ..ServerConfig::default() };
+        // A scripted agent is asked for its instances only where a test is about that.
+        config.agents.reconcile = Duration::from_secs(3600);
         configure(&mut config);
         Self { server: Server::bind(config.clone()).await.unwrap(), dir, config }
     }
@@ -235,12 +237,24 @@ impl Agent {
         }
     }
 
+    /// Answers what the server asks for as long as it asks.
+    pub(crate) async fn serve(&mut self, answer: impl FnMut(&RequestBody) -> Outcome) {
+        self.during(std::future::pending::<()>(), answer).await;
+    }
+
     /// Sends events and waits until they are acknowledged.
     pub(crate) async fn events(&mut self, id: DeploymentId, first: u64, events: &[Value]) {
         let batch = batch(id, first, events);
         let seq = batch.last();
         self.send(AgentFrame::Events(batch)).await;
-        assert_eq!(self.frame().await, ServerFrame::Ack { deployment: id, seq });
+        let answer = loop {
+            match self.frame().await {
+                // The server may look at what runs meanwhile.
+                ServerFrame::Request(request) => self.reply(request.id, refused(ErrorCode::Timeout, "busy")).await,
+                answer => break answer,
+            }
+        };
+        assert_eq!(answer, ServerFrame::Ack { deployment: id, seq });
     }
 
     /// Has `body` deployed as far as the agent's promise to do it.
@@ -277,7 +291,7 @@ impl Api {
         let mut api = Self::new(server);
         let login = api.post("/api/login", json!({ "username": user, "password": PASSWORD }));
         let check = |body: &RequestBody| {
-            let RequestBody::Verify { credentials, .. } = body else { panic!("not a verification: {body:?}") };
+            let RequestBody::Verify { credentials, .. } = body else { return refused(ErrorCode::Timeout, "busy") };
             assert_eq!(credentials.0.expose_password(), PASSWORD);
             Outcome::Ok(ReplyBody::Done)
         };
@@ -316,6 +330,10 @@ impl Api {
 
     pub(crate) async fn put(&self, path: &str, body: Value) -> (u16, Value) {
         self.call(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call(Method::PATCH, path, Some(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {

@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deployer::{Artifact, DeployError, DeployJob, Deployer, LogOptions, Probe, Replacement},
-    model::instance::{Instance, InstanceState},
+    model::{
+        ids::HostPort,
+        instance::{Instance, InstanceState},
+    },
     testing::MemorySink,
 };
 
@@ -36,6 +39,9 @@ pub trait JobFixture: Sync {
     /// A quick deploy of repo `one` or `two` that behaves like `program`, each time a new
     /// deployment. The host port is the same for each job of one repo, and no one else's.
     async fn job(&self, repo: &str, program: Program) -> DeployJob;
+
+    /// A free host port that none of the jobs has.
+    fn another_port(&self) -> HostPort;
 }
 
 /// Runs the whole suite.
@@ -43,6 +49,7 @@ pub async fn suite(jobs: &dyn JobFixture) {
     what_is_deployed_runs_and_is_found(jobs).await;
     a_replaced_instance_is_parked_until_settled(jobs).await;
     a_reverted_replacement_puts_the_previous_back(jobs).await;
+    on_another_port_the_previous_may_serve_on(jobs).await;
     a_crash_is_found_by_the_first_probes(jobs).await;
     an_unhealthy_program_is_not_called_healthy(jobs).await;
     a_failed_build_touches_nothing_that_runs(jobs).await;
@@ -113,6 +120,35 @@ async fn a_replaced_instance_is_parked_until_settled(jobs: &dyn JobFixture) {
         let listed = jobs.deployer().list().await.expect("listed");
         assert_eq!(listed.iter().map(|instance| &instance.id).collect::<Vec<_>>(), [&replacement.current.id]);
     }
+}
+
+async fn on_another_port_the_previous_may_serve_on(jobs: &dyn JobFixture) {
+    let (job, first) = deploy(jobs, "one").await;
+    for (program, healthy) in [(Program::NeverHealthy, false), (Program::Healthy, true)] {
+        let mut next = jobs.job("one", program).await;
+        next.host_port = jobs.another_port();
+        let replacement = start(jobs, &next).await;
+        let previous = replacement.previous.as_ref().expect("there was one");
+        assert_eq!((&previous.id, replacement.current.host_port), (&first.id, next.host_port));
+        if replacement.beside {
+            let answer = jobs.deployer().probe(previous, &job.repo.health.probe).await;
+            assert_eq!(answer.expect("probed"), Probe::Healthy, "it serves on");
+        }
+        if healthy {
+            assert_eq!(outcome(jobs, &next, &replacement.current).await, Probe::Healthy);
+            jobs.deployer().settle(&replacement).await.expect("settled");
+            let listed = jobs.deployer().list().await.expect("listed");
+            assert_eq!(listed.iter().map(|instance| &instance.id).collect::<Vec<_>>(), [&replacement.current.id]);
+        } else {
+            assert!(jobs.deployer().revert(&replacement).await.expect("reverted"));
+            let now = jobs.deployer().inspect(&job.key).await.expect("found");
+            assert_eq!((&now.id, &now.name, now.parked), (&first.id, &first.name, false));
+            assert!(!replacement.beside || now.started_at == first.started_at, "it was never stopped");
+            assert_eq!(outcome(jobs, &job, &now).await, Probe::Healthy);
+        }
+    }
+    jobs.deployer().remove(&job.key).await.expect("removed");
+    deploy(jobs, "one").await;
 }
 
 async fn a_reverted_replacement_puts_the_previous_back(jobs: &dyn JobFixture) {

@@ -242,4 +242,13 @@ async fn a_discarded_checkout_is_gone_and_can_be_made_again(remote: &dyn RemoteF
     assert!(!checkout.path.exists());
     assert_eq!(source.checkout(&quick()).await.expect("readable"), None);
     assert_eq!(prepare(remote, &quick(), "main").await.commit, checkout.commit);
+
+    let key = InstanceKey::in_sandbox("leaves".parse().expect("valid"), repo());
+    let checkout = prepare(remote, &key, "main").await;
+    let listed = async || source.sandbox_checkouts().await.expect("listed");
+    assert!(listed().await.contains(&key), "its sandbox has a checkout");
+    source.discard(&key).await.expect("discarded");
+    source.discard(&key).await.expect("twice is fine");
+    assert!(!checkout.path.exists());
+    assert!(!listed().await.contains(&key), "and then none");
 }

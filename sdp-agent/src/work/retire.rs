@@ -1,0 +1,50 @@
+//! Ending what served before a deployment, once nobody is sent there any more.
+//!
+//! The control plane points the routes at the new instance as soon as it knows of it. While it is away,
+//! requests still go to the previous one, which serves on as long.
+
+use std::sync::Arc;
+
+use sdp_core::{DeploymentId, Replacement, problem::chain};
+
+use super::{Inner, recovery::PAUSE};
+use crate::outbox::Outbox;
+
+/// Waits until the control plane knows of the new instance and requests under way have had their time.
+/// When the agent stops first, the next one ends what is left.
+pub(super) async fn later(inner: Arc<Inner>, replacement: Replacement) {
+    let key = &replacement.current.key;
+    let drained = async {
+        known(&inner.parts.outbox, replacement.current.deployment).await;
+        tokio::time::sleep(inner.parts.drain).await;
+    };
+    if inner.stopping.run_until_cancelled(drained).await.is_none() {
+        return;
+    }
+    let mut pause = PAUSE.0;
+    loop {
+        let retired = {
+            let turn = Arc::clone(&inner.table().lane(key).turn);
+            let _turn = inner.turn(turn).await;
+            inner.parts.pipeline.retire(&replacement).await
+        };
+        match retired {
+            Ok(()) => return tracing::info!(%key, "the previous instance is no longer needed and gone"),
+            Err(error) => tracing::warn!(%key, error = chain(&error), "the previous instance cannot be ended yet"),
+        }
+        if inner.stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// Waits until the control plane has every event of a deployment that has ended.
+async fn known(outbox: &Outbox, deployment: DeploymentId) {
+    let mut changes = outbox.changes();
+    while outbox.progress(deployment).is_some_and(|progress| progress.acked < progress.last) {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! A template: a saved shape, to make sandboxes from.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    names::{TemplateName, UserName},
+    shape::Shape,
+    units,
+};
+
+/// A template as the control plane knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// Its name.
+    pub name: TemplateName,
+    /// Who saved it last.
+    pub owner: UserName,
+    /// When it was saved last.
+    pub saved_at: Timestamp,
+    /// What sandboxes made from it begin with.
+    #[serde(flatten)]
+    pub shape: Shape,
+    /// How long they live, unless their maker says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    pub expires_in: Option<Duration>,
+}

@@ -1,0 +1,96 @@
+//! Environments.
+
+use axum::extract::State;
+use http::StatusCode;
+use sdp_core::{AgentName, Environment, EnvironmentName, ErrorCode, api::SaveEnvironment};
+use serde::Deserialize;
+
+use super::{Json, Path};
+use crate::{ApiError, AppState, auth::SignedIn};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EnvironmentPath {
+    name: EnvironmentName,
+}
+
+pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Environment>>, ApiError> {
+    Ok(Json(state.store().environments().await?))
+}
+
+pub(super) async fn one(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Path(path): Path<EnvironmentPath>,
+) -> Result<Json<Environment>, ApiError> {
+    find(&state, &path.name).await.map(Json).map_err(|error| error.field("name"))
+}
+
+/// The environment, or that there is none.
+pub(super) async fn find(state: &AppState, name: &EnvironmentName) -> Result<Environment, ApiError> {
+    state.store().environment(name).await?.ok_or_else(|| ApiError::not_found("environment", name))
+}
+
+pub(super) async fn create(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Json(body): Json<SaveEnvironment>,
+) -> Result<(StatusCode, Json<Environment>), ApiError> {
+    let name = body.name.clone().ok_or_else(|| super::nameless("environment"))?;
+    let environment = checked(&state, name, body).await?;
+    let inserted = state.store().insert_environment(&environment).await;
+    inserted.map_err(|error| ApiError::from(error).field("name"))?;
+    Ok((StatusCode::CREATED, Json(environment)))
+}
+
+pub(super) async fn replace(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Path(path): Path<EnvironmentPath>,
+    Json(body): Json<SaveEnvironment>,
+) -> Result<Json<Environment>, ApiError> {
+    super::same_name(&path.name, body.name.as_ref())?;
+    let environment = checked(&state, path.name, body).await?;
+    if state.store().replace_environment(&environment).await? {
+        return Ok(Json(environment));
+    }
+    Err(ApiError::not_found("environment", &environment.name).field("name"))
+}
+
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Path(path): Path<EnvironmentPath>,
+) -> Result<StatusCode, ApiError> {
+    if state.store().delete_environment(&path.name).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::not_found("environment", &path.name).field("name"))
+}
+
+/// The environment that is to be kept: its agents are enrolled, and nothing in it takes no time.
+async fn checked(state: &AppState, name: EnvironmentName, body: SaveEnvironment) -> Result<Environment, ApiError> {
+    let enrolled = state.hub().agents().await?;
+    let known = |agent: &AgentName| enrolled.iter().any(|enrolled| enrolled.name == *agent);
+    let named = body.agents.iter().map(|agent| ("agents", agent)).chain(body.gateway.iter().map(|it| ("gateway", it)));
+    for (field, agent) in named {
+        if !known(agent) {
+            let sentence = format!("no agent {agent} is enrolled; GET /api/agents lists those that are");
+            return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field(field));
+        }
+    }
+    for (field, duration) in [("sandbox_lifetime", body.sandbox_lifetime), ("idle_after", body.idle_after)] {
+        if duration.is_some_and(|duration| duration.is_zero()) {
+            let sentence = format!("{field} must be some time, such as \"7d\"");
+            return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field(field));
+        }
+    }
+    Ok(Environment {
+        name,
+        gateway: body.gateway,
+        agents: body.agents,
+        env: body.env,
+        ports: body.ports,
+        sandbox_lifetime: body.sandbox_lifetime,
+        idle_after: body.idle_after,
+    })
+}

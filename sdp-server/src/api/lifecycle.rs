@@ -1,0 +1,67 @@
+//! What is done to all of a sandbox: deploy, sleep, wake.
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::Timestamp;
+use sdp_core::{
+    SandboxName,
+    api::{DeployedSandbox, SandboxDetail},
+};
+
+use super::{
+    Json, Path,
+    sandboxes::{SandboxPath, detail, find_own, find_record},
+};
+use crate::{ApiError, AppState, auth::SignedIn, sandboxes};
+
+/// Deploys every service of a sandbox. When all have ended, its wanted routes are set.
+pub(super) async fn deploy(
+    State(state): State<AppState>,
+    signed_in: SignedIn,
+    Path(path): Path<SandboxPath>,
+) -> Result<(StatusCode, Json<DeployedSandbox>), ApiError> {
+    let record = find_record(&state, &path.name).await?;
+    record.admit()?;
+    let credentials = &signed_in.session.credentials;
+    let deployed = sandboxes::deploy_all(&state, credentials, record.sandbox, &record.shape.services).await?;
+    if !record.shape.routes.is_empty() {
+        state.store().set_routes_due(&path.name, true).await?;
+    }
+    Ok((StatusCode::ACCEPTED, Json(deployed)))
+}
+
+pub(super) async fn sleep(
+    State(state): State<AppState>,
+    signed_in: SignedIn,
+    Path(path): Path<SandboxPath>,
+) -> Result<Json<SandboxDetail>, ApiError> {
+    find_own(&state, &signed_in, &path.name, "put to sleep").await?;
+    state.store().put_to_sleep(&path.name, None).await?;
+    settled(&state, &path.name).await
+}
+
+pub(super) async fn wake(
+    State(state): State<AppState>,
+    _: SignedIn,
+    Path(path): Path<SandboxPath>,
+) -> Result<Json<SandboxDetail>, ApiError> {
+    state.store().use_sandbox(&path.name, true).await?;
+    settled(&state, &path.name).await
+}
+
+/// Brings the sandbox to where it is to be. What cannot be done now is told, and tried again.
+async fn settled(state: &AppState, name: &SandboxName) -> Result<Json<SandboxDetail>, ApiError> {
+    find_record(state, name).await?;
+    let (stepping, at) = (state.clone(), name.clone());
+    // A task of its own: a client that hangs up leaves nothing half done.
+    let step = tokio::spawn(async move {
+        let turn = stepping.turns().take(&at).await;
+        sandboxes::step(&stepping, &at, turn).await
+    });
+    match step.await {
+        Ok(done) => done.map(drop)?,
+        Err(ended) => tracing::error!(sandbox = %name, error = %ended, "a step ended early"),
+    }
+    let record = find_record(state, name).await?;
+    detail(state, record, Timestamp::now()).await.map(Json)
+}

@@ -1,0 +1,111 @@
+//! Environments. The default one is there also when it was never kept.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sdp_core::{Environment, EnvironmentName, SandboxName};
+
+use super::{
+    Store, StoreError,
+    error::is_taken,
+    values::{json, text, to_json},
+};
+
+impl Store {
+    /// Keeps a new environment.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`].
+    pub async fn insert_environment(&self, environment: &Environment) -> Result<(), StoreError> {
+        let (name, settings) = (environment.name.clone(), to_json(environment));
+        self.writer
+            .write(move |connection| {
+                let query = "INSERT INTO environments (name, settings) VALUES (?1, ?2)";
+                match connection.prepare_cached(query)?.execute(params![name.as_str(), settings]) {
+                    Ok(_) if name != EnvironmentName::default() => Ok(()),
+                    Err(error) if !is_taken(&error) => Err(error.into()),
+                    _ => Err(StoreError::Exists { what: "environment", name: name.to_string() }),
+                }
+            })
+            .await
+    }
+
+    /// Sets everything of an environment anew. False when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn replace_environment(&self, environment: &Environment) -> Result<bool, StoreError> {
+        let (name, settings) = (environment.name.clone(), to_json(environment));
+        self.writer
+            .write(move |connection| {
+                if name != EnvironmentName::default() && load(connection, &name)?.is_none() {
+                    return Ok(false);
+                }
+                let query = "INSERT OR REPLACE INTO environments (name, settings) VALUES (?1, ?2)";
+                connection.prepare_cached(query)?.execute(params![name.as_str(), settings])?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// The environment of that name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn environment(&self, name: &EnvironmentName) -> Result<Option<Environment>, StoreError> {
+        let name = name.clone();
+        self.readers
+            .read(move |connection| {
+                let kept = load(connection, &name)?;
+                Ok(kept.or_else(|| (name == EnvironmentName::default()).then(|| Environment::new(name))))
+            })
+            .await
+    }
+
+    /// Every environment, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
+        self.readers
+            .read(|connection| {
+                let mut statement = connection.prepare_cached("SELECT settings FROM environments ORDER BY name")?;
+                let mut rows = statement.query([])?;
+                let mut found: Vec<Environment> = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(json(row, "settings")?);
+                }
+                let default = EnvironmentName::default();
+                if let Err(at) = found.binary_search_by(|kept| kept.name.cmp(&default)) {
+                    found.insert(at, Environment::new(default));
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Forgets an environment that no sandbox lives in; the default one goes back to no settings. False when
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`].
+    pub async fn delete_environment(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
+        let name = name.clone();
+        self.writer
+            .write(move |connection| {
+                let query = "SELECT name FROM sandboxes WHERE environment = ?1 ORDER BY name LIMIT 1";
+                let mut statement = connection.prepare_cached(query)?;
+                let sandbox = statement.query_row([name.as_str()], |row| Ok(text::<SandboxName>(row, "name")));
+                if let Some(sandbox) = sandbox.optional()?.transpose()? {
+                    return Err(StoreError::InUse { environment: name, sandbox });
+                }
+                let query = "DELETE FROM environments WHERE name = ?1";
+                let deleted = connection.prepare_cached(query)?.execute([name.as_str()])? > 0;
+                Ok(deleted || name == EnvironmentName::default())
+            })
+            .await
+    }
+}
+
+fn load(connection: &Connection, name: &EnvironmentName) -> Result<Option<Environment>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT settings FROM environments WHERE name = ?1")?;
+    statement.query_row([name.as_str()], |row| Ok(json(row, "settings"))).optional()?.transpose()
+}

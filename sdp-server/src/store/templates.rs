@@ -1,0 +1,92 @@
+//! Templates.
+
+use rusqlite::{OptionalExtension, params};
+use sdp_core::{Template, TemplateName};
+
+use super::{
+    Store, StoreError,
+    error::is_taken,
+    values::{json, to_json},
+};
+
+impl Store {
+    /// Keeps a new template.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`].
+    pub async fn insert_template(&self, template: &Template) -> Result<(), StoreError> {
+        let (name, template) = (template.name.clone(), to_json(template));
+        self.writer
+            .write(move |connection| {
+                let query = "INSERT INTO templates (name, template) VALUES (?1, ?2)";
+                match connection.prepare_cached(query)?.execute(params![name.as_str(), template]) {
+                    Ok(_) => Ok(()),
+                    Err(error) if is_taken(&error) => {
+                        Err(StoreError::Exists { what: "template", name: name.to_string() })
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .await
+    }
+
+    /// Sets everything of a template anew. False when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn replace_template(&self, template: &Template) -> Result<bool, StoreError> {
+        let (name, template) = (template.name.clone(), to_json(template));
+        self.writer
+            .write(move |connection| {
+                let query = "UPDATE templates SET template = ?2 WHERE name = ?1";
+                Ok(connection.prepare_cached(query)?.execute(params![name.as_str(), template])? > 0)
+            })
+            .await
+    }
+
+    /// The template of that name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn template(&self, name: &TemplateName) -> Result<Option<Template>, StoreError> {
+        let name = name.clone();
+        self.readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached("SELECT template FROM templates WHERE name = ?1")?;
+                statement.query_row([name.as_str()], |row| Ok(json(row, "template"))).optional()?.transpose()
+            })
+            .await
+    }
+
+    /// Every template, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn templates(&self) -> Result<Vec<Template>, StoreError> {
+        self.readers
+            .read(|connection| {
+                let mut statement = connection.prepare_cached("SELECT template FROM templates ORDER BY name")?;
+                let mut rows = statement.query([])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(json(row, "template")?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Forgets a template. False when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn delete_template(&self, name: &TemplateName) -> Result<bool, StoreError> {
+        let name = name.clone();
+        self.writer
+            .write(move |connection| {
+                let query = "DELETE FROM templates WHERE name = ?1";
+                Ok(connection.prepare_cached(query)?.execute([name.as_str()])? > 0)
+            })
+            .await
+    }
+}

@@ -61,6 +61,7 @@ const AFTER_HELP: &str = r#"A first configuration:
   publish = "10.0.0.92"                 # the address that host ports are published on
   port_range = "20000-29999"
   network_pool = "10.231.0.0/19"        # sandboxes' networks are made from these addresses
+  drain = "10s"                         # how long a replaced instance may finish its requests
   builds = 2                            # as many at once; default: one for each core
   min_free_mib = 1024                   # deployments are refused while a disk has less
 

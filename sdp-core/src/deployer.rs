@@ -168,6 +168,13 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// [`DeployError::Engine`].
     async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError>;
 
+    /// Ends and removes a parked instance, whose requests under way are given the time to end that its
+    /// program takes. What took its place is not touched. Idempotent.
+    ///
+    /// # Errors
+    /// [`DeployError::Engine`].
+    async fn retire(&self, parked: &Instance) -> Result<(), DeployError>;
+
     /// Removes the new instance and puts the previous one back, running if it ran. Idempotent.
     /// Answers whether there was a previous one.
     ///

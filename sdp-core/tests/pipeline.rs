@@ -125,7 +125,7 @@ async fn a_port_that_both_need_has_a_gap_and_the_log_says_how_long() {
     bench.deploy("eredar", "main").await;
     let (finished, sink) = bench.deploy("eredar", "feature/x").await;
     assert_eq!(finished.retiring, None);
-    let told = |event: &sdp_core::Event| matches!(&event.kind, EventKind::Log { line, .. } if line.contains("was not served for at most"));
+    let told = |event: &sdp_core::Event| matches!(&event.kind, EventKind::Log { line, .. } if line.contains("nobody served for at most"));
     assert!(sink.events().iter().any(told));
 }
 

@@ -360,6 +360,15 @@ impl Deployer for DockerDeployer {
         self.builds.settled(artifact.flatten(), in_use).await
     }
 
+    async fn retire(&self, parked: &Instance) -> Result<(), DeployError> {
+        let (_, found) = self.of_key(&parked.key).await?;
+        let Some(found) = found.filter(|found| found.id == parked.id) else { return Ok(()) };
+        if found.running {
+            self.stop_for_good(&found).await?;
+        }
+        self.engine.remove_container(&found.id).await
+    }
+
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
         self.outages.forget(&replacement.current.id);
         self.engine.remove_container(&replacement.current.id).await?;

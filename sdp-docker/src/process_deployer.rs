@@ -376,6 +376,13 @@ impl Deployer for ProcessDeployer {
         self.shared.builds.settled(artifact, in_use).await
     }
 
+    async fn retire(&self, parked: &Instance) -> Result<(), DeployError> {
+        match self.by_id(&parked.id)?.filter(|record| record.instance.parked) {
+            Some(record) => self.remove_record(&record).await,
+            None => Ok(()),
+        }
+    }
+
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
         if let Some(record) = self.by_id(&replacement.current.id)? {
             self.remove_record(&record).await?;

@@ -409,6 +409,14 @@ impl Deployer for SwarmDeployer {
         self.builds.settled(artifact.flatten(), in_use).await
     }
 
+    async fn retire(&self, parked: &Instance) -> Result<(), DeployError> {
+        let services = self.engine.services().await?;
+        match services.iter().find(|found| found.id == parked.id && found.is_parked()) {
+            Some(found) => self.engine.remove_service(&found.id, self.stop_limit()).await,
+            None => Ok(()),
+        }
+    }
+
     async fn revert(&self, replacement: &Replacement) -> Result<bool, DeployError> {
         self.outages.forget(&replacement.current.id);
         self.engine.remove_service(&replacement.current.id, self.stop_limit()).await?;

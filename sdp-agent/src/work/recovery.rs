@@ -190,7 +190,11 @@ pub(super) async fn unpark(inner: &Inner, instances: &[Instance]) -> Result<(), 
             beside: false,
         };
         let done = match newer {
-            Some(newer) => inner.parts.deployer.settle(&replacement(newer)).await,
+            Some(newer) if newer.state == InstanceState::Running => {
+                inner.parts.deployer.settle(&replacement(newer)).await
+            }
+            // Somebody stopped it: it is not to be started by the way.
+            Some(_) => inner.parts.deployer.retire(parked).await,
             None => inner.parts.deployer.revert(&replacement(&never_made(parked))).await.map(drop),
         };
         match done {

@@ -1,7 +1,7 @@
 //! Ending what served before a deployment, once nobody is sent there any more.
 //!
 //! The control plane points the routes at the new instance as soon as it knows of it. While it is away,
-//! requests still go to the previous one, which serves on as long.
+//! requests still go to the previous one, which serves on as long, or until this agent starts anew.
 
 use std::sync::Arc;
 

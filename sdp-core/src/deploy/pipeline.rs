@@ -132,16 +132,14 @@ impl Pipeline {
         Finished { state, failure, instance, retiring }
     }
 
-    /// Ends what a deployment left serving beside itself. Nothing happens when another deployment has
-    /// taken its place meanwhile. Called in turn with the key's deployments.
+    /// Ends what a deployment left serving beside itself. Called in turn with the key's deployments.
     ///
     /// # Errors
-    /// [`DeployError`], as [`Deployer::settle`].
+    /// [`DeployError`], as [`Deployer::retire`].
     pub async fn retire(&self, replacement: &Replacement) -> Result<(), DeployError> {
-        match self.deployer.inspect(&replacement.current.key).await {
-            Ok(now) if now.deployment == replacement.current.deployment => self.deployer.settle(replacement).await,
-            Ok(_) | Err(DeployError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
+        match &replacement.previous {
+            Some(previous) => self.deployer.retire(previous).await,
+            None => Ok(()),
         }
     }
 }

@@ -126,10 +126,11 @@ impl<'a> Stages<'a> {
         let running = self.pipeline.deployer.list().await.map_err(|error| Problem::from(&error))?;
         // A service is reached through the gateway's route, which is pointed at the new port.
         let is_routed = key.sandbox.is_some() && repo.service.is_some();
-        let wish = match self.request.host_port {
-            Some(port) => PortWish::This(port),
-            None if is_routed => PortWish::Another,
-            None => PortWish::Same,
+        let wish = match (self.request.host_port, self.request.picked_port) {
+            (Some(port), _) => PortWish::This(port),
+            // Who picked one knows whether the routes will follow.
+            (None, None) if is_routed => PortWish::Another,
+            (None, _) => PortWish::Same,
         };
         let lease = self.pipeline.ports.lease(key, wish, self.request.picked_port, &running);
         let port = lease.map_err(|error| Problem::from(&error))?;
@@ -327,7 +328,7 @@ impl<'a> Stages<'a> {
         let line = match began {
             _ if replacement.beside => format!("no gap: the previous instance serves on port {port} meanwhile"),
             Some(began) if previous.state == InstanceState::Running => {
-                format!("port {port} was not served for at most {} ms", began.elapsed().as_millis())
+                format!("nobody served for at most {} ms", began.elapsed().as_millis())
             }
             _ => return Ok(()),
         };
@@ -403,7 +404,9 @@ impl<'a> Stages<'a> {
 
     pub(super) async fn settle(&self) -> Input {
         let replacement = self.progress().replacement.clone();
-        if let Some(replacement) = replacement.filter(|replacement| !replacement.beside)
+        // One that serves on beside it is ended later: see `Pipeline::retire`.
+        let replacement = replacement.map(|it| if it.beside { Replacement { previous: None, ..it } } else { it });
+        if let Some(replacement) = replacement
             && let Err(error) = self.pipeline.deployer.settle(&replacement).await
         {
             self.tell(format!("the previous instance could not be removed: {}", chain(&error))).await;

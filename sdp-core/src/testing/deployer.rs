@@ -253,10 +253,21 @@ impl Deployer for MemoryDeployer {
         let key = &replacement.current.key;
         let mut machine = self.machine();
         machine.engine("remove a container")?;
-        machine.instances.retain(|running| running.instance.key != *key || !running.instance.parked);
+        let previous = replacement.previous.as_ref().map(|previous| &previous.id);
+        machine.instances.retain(|running| {
+            let it = &running.instance;
+            it.key != *key || !it.parked || Some(&it.id) != previous
+        });
         if let Some(running) = machine.by_id(&replacement.current.id) {
             running.settled = true;
         }
+        Ok(())
+    }
+
+    async fn retire(&self, parked: &Instance) -> Result<(), DeployError> {
+        let mut machine = self.machine();
+        machine.engine("remove a container")?;
+        machine.instances.retain(|running| running.instance.id != parked.id || !running.instance.parked);
         Ok(())
     }
 

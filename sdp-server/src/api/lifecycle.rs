@@ -4,8 +4,8 @@ use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
-    SandboxName,
-    api::{DeployedSandbox, SandboxDetail},
+    AuditSubject, Deployment, SandboxName,
+    api::{DeployedSandbox, SandboxDetail, audit::AuditAction},
 };
 
 use super::{
@@ -24,6 +24,12 @@ pub(super) async fn deploy(
     record.admit()?;
     let credentials = &signed_in.session.credentials;
     let deployed = sandboxes::deploy_all(&state, credentials, record.sandbox, &record.shape.services).await?;
+    let deed = |deployment: &Deployment| {
+        let subject = AuditSubject::instance(&deployment.key);
+        let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
+        signed_in.deed(AuditAction::Deploy, subject).deployment(deployment.id).detail(detail)
+    };
+    state.audit(deployed.deployments.iter().map(deed).collect()).await;
     if !record.shape.routes.is_empty() {
         state.store().set_routes_due(&path.name, true).await?;
     }

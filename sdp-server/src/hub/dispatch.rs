@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
-    Environment, ErrorCode, HostPort, InstanceKey, PortRange, Problem, RepoName, Sandbox,
+    Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -142,10 +142,10 @@ impl Hub {
             picked_port: None,
             env,
         };
-        let range = destination.environment.and_then(|environment| environment.ports);
+        let choice = self.port_choice(&agent, &request, destination.environment.as_ref()).await?;
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
-        let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, range, credentials).await });
+        let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, choice, credentials).await });
         sent.await.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Internal, "the deployment could not be sent")))
     }
 
@@ -153,13 +153,12 @@ impl Hub {
         &self,
         deployment: Deployment,
         mut request: DeployRequest,
-        range: Option<PortRange>,
+        choice: PortChoice,
         credentials: Credentials,
     ) -> Result<Deployment, ApiError> {
         let (id, agent) = (deployment.id, deployment.agent.clone());
         self.dispatching().insert(id);
         let on_its_way = OnItsWay(self, id);
-        let choice = self.port_choice(&agent, &request, range).await?;
         let reserved = self.shared.store.insert_deployment_with_port(&deployment, choice).await?;
         request.picked_port = reserved.filter(|_| request.host_port.is_none());
         self.publish(vec![deployment.clone()]);
@@ -184,21 +183,30 @@ impl Hub {
         &self,
         agent: &AgentName,
         request: &DeployRequest,
-        range: Option<PortRange>,
+        environment: Option<&Environment>,
     ) -> Result<PortChoice, ApiError> {
         if let Some(port) = request.host_port {
             return Ok(PortChoice::Chosen(port));
         }
         let agents = self.agents().await?;
-        let inventory = agents.into_iter().find(|known| known.name == *agent).and_then(|known| known.inventory);
+        let inventory = agents.iter().find(|known| known.name == *agent).and_then(|known| known.inventory.as_ref());
         let Some(inventory) = inventory else { return Ok(PortChoice::Agents) };
         let repo = inventory.repos.iter().find(|repo| repo.name == request.key.repo);
-        // As the agent does it: the previous instance serves until the routes are pointed at the new port.
-        let anew = request.key.sandbox.is_some() && repo.is_some_and(|repo| repo.service.is_some());
-        Ok(match range.or(inventory.port_range) {
-            Some(range) => PortChoice::Picked { range, anew },
-            None => PortChoice::Agents,
-        })
+        let is_routed = request.key.sandbox.is_some() && repo.is_some_and(|repo| repo.service.is_some());
+        // Another port only where the routes follow at once: to the shared gateway, while its agent is there.
+        let follows = agents.iter().any(|known| {
+            known.connected && known.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some())
+        });
+        let follows = follows && environment.is_none_or(|environment| environment.gateway.is_none());
+        // A swarm's services cannot serve beside their successor.
+        let anew = is_routed && follows && inventory.deployer != "swarm";
+        Ok(
+            match environment.and_then(|environment| environment.ports.clone()).or_else(|| inventory.port_range.clone())
+            {
+                Some(range) => PortChoice::Picked { range, anew },
+                None => PortChoice::Agents,
+            },
+        )
     }
 
     async fn refuse(&self, id: DeploymentId, error: RequestError) -> Result<Deployment, ApiError> {

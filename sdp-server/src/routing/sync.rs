@@ -129,14 +129,17 @@ async fn shared(
 ) -> Result<(), ApiError> {
     let routing = state.routing();
     let per_request = inventory.gateway.as_ref().is_some_and(|gateway| gateway.per_request);
-    let seems_needed = || {
-        let seen = routing.seen();
-        seen.as_ref().is_some_and(|table| !plan::shared(facts, table, per_request, Timestamp::now()).is_empty())
+    let seems_needed = || match &*routing.seen() {
+        Some(table) => !plan::shared(facts, table, per_request, Timestamp::now()).is_empty(),
+        // Nobody has looked since the server started: what is claimed may have moved meanwhile.
+        None => !facts.open.is_empty(),
     };
     if !scope.all && !per_request && !seems_needed() {
         return Ok(());
     }
     let _turn = routing.turn().await;
+    // As things are now that nobody else changes routes.
+    let facts = &Facts::read(state).await?;
     let Some(table) = there(routing.table(state.hub(), agent, None).await)? else { return Ok(()) };
     let plan = plan::shared(facts, &table, per_request, Timestamp::now());
     for follow in plan.owners {

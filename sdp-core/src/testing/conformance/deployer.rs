@@ -136,9 +136,15 @@ async fn on_another_port_the_previous_may_serve_on(jobs: &dyn JobFixture) {
         }
         if healthy {
             assert_eq!(outcome(jobs, &next, &replacement.current).await, Probe::Healthy);
-            jobs.deployer().settle(&replacement).await.expect("settled");
-            let listed = jobs.deployer().list().await.expect("listed");
-            assert_eq!(listed.iter().map(|instance| &instance.id).collect::<Vec<_>>(), [&replacement.current.id]);
+            let alone = Replacement { previous: None, ..replacement.clone() };
+            jobs.deployer().settle(&alone).await.expect("settled");
+            jobs.deployer().stop(&job.key).await.expect("stopped");
+            for _ in 0..2 {
+                jobs.deployer().retire(previous).await.expect("retired, twice is fine");
+                let listed = jobs.deployer().list().await.expect("listed");
+                assert_eq!(listed.iter().map(|instance| &instance.id).collect::<Vec<_>>(), [&replacement.current.id]);
+                assert_ne!(listed[0].state, InstanceState::Running, "what was stopped stays stopped");
+            }
         } else {
             assert!(jobs.deployer().revert(&replacement).await.expect("reverted"));
             let now = jobs.deployer().inspect(&job.key).await.expect("found");

@@ -194,7 +194,7 @@ impl ProcessDeployer {
     }
 
     /// Starts a record's program and writes the record.
-    fn spawn(&self, record: &mut Record) -> Result<(), DeployError> {
+    async fn spawn(&self, record: &mut Record) -> Result<(), DeployError> {
         let id = record.instance.id.clone();
         let name = &record.instance.name;
         let failed = |source: io::Error| DeployError::Start {
@@ -220,7 +220,12 @@ impl ProcessDeployer {
                 shared.exits.lock().unwrap_or_else(PoisonError::into_inner).insert(id, code.into());
             }
         });
-        self.write(record)
+        if let Err(error) = self.write(record) {
+            // What is not written down would run for ever.
+            self.end(record).await;
+            return Err(error);
+        }
+        Ok(())
     }
 
     async fn end(&self, record: &Record) {
@@ -240,10 +245,10 @@ impl ProcessDeployer {
         self.shared.journal.remove(&record.instance.id).map_err(journal_failed)
     }
 
-    fn unpark(&self, mut record: Record, start: bool) -> Result<(), DeployError> {
+    async fn unpark(&self, mut record: Record, start: bool) -> Result<(), DeployError> {
         record.instance.parked = false;
         if start && !record.process.is_some_and(ProcessId::runs) {
-            self.spawn(&mut record)
+            self.spawn(&mut record).await
         } else {
             self.write(&record)
         }
@@ -321,11 +326,11 @@ impl Deployer for ProcessDeployer {
             self.write(&parked)?;
             replaced = Some((parked, before));
         }
-        let started = if cancel.is_cancelled() { Err(DeployError::Cancelled) } else { self.spawn(&mut record) };
+        let started = if cancel.is_cancelled() { Err(DeployError::Cancelled) } else { self.spawn(&mut record).await };
         if let Err(error) = started {
             self.shared.journal.remove(&record.instance.id).map_err(journal_failed)?;
             if let Some((parked, before)) = replaced {
-                self.unpark(parked, before.state == InstanceState::Running)?;
+                self.unpark(parked, before.state == InstanceState::Running).await?;
             }
             return Err(error);
         }
@@ -389,7 +394,7 @@ impl Deployer for ProcessDeployer {
         }
         let Some(previous) = &replacement.previous else { return Ok(false) };
         if let Some(record) = self.by_id(&previous.id)? {
-            self.unpark(record, previous.state == InstanceState::Running)?;
+            self.unpark(record, previous.state == InstanceState::Running).await?;
         }
         Ok(true)
     }
@@ -403,7 +408,7 @@ impl Deployer for ProcessDeployer {
     async fn restart(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let mut record = self.find(key)?;
         self.end(&record).await;
-        self.spawn(&mut record)
+        self.spawn(&mut record).await
     }
 
     async fn reload(&self, key: &InstanceKey) -> Result<(), DeployError> {

@@ -70,8 +70,11 @@ impl PortPool {
                 Some(holder) => return Err(DeployError::PortTaken { port, holder }),
                 None => Some(port),
             },
-            PortWish::Same => picked.filter(free).or(own.filter(free)).or_else(|| range.find(free)),
-            PortWish::Another => {
+            // Who picked another one wants both to serve for a while: if not there, then elsewhere.
+            PortWish::Same if own.is_none() || picked.is_none() || picked == own => {
+                picked.filter(free).or(own.filter(free)).or_else(|| range.find(free))
+            }
+            PortWish::Same | PortWish::Another => {
                 picked.filter(others).or_else(|| range.find(others)).or(own.filter(|port| holder(*port).is_none()))
             }
         };

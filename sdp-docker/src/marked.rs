@@ -12,17 +12,33 @@ pub(crate) const MARK: &str = "SDP_DEPLOYMENT";
 /// How often it is looked for more: a process may fork while others are being killed, and on a busy
 /// machine the killed take their time to go.
 const PASSES: usize = 1000;
+/// How often one is looked at again whose environment cannot be told: for ever is for those that have
+/// none.
+const DOUBTFUL_PASSES: usize = 50;
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// What a look at all processes comes to.
+#[derive(Debug, Default)]
+struct Look {
+    /// Those that carry the mark.
+    found: Vec<Pid>,
+    /// Whether there are others of which it is not known yet.
+    doubtful: bool,
+}
+
 /// Kills every process of the deployment but those of the process group `keep`.
 pub(crate) fn kill(deployment: DeploymentId, keep: Option<i32>) {
+    let mut doubts = 0;
     for _ in 0..PASSES {
-        let found = find(deployment, keep);
-        if found.is_empty() {
-            return;
+        let look = look(deployment, keep);
+        if look.found.is_empty() {
+            doubts += 1;
+            if !look.doubtful || doubts > DOUBTFUL_PASSES {
+                return;
+            }
         }
-        for pid in found {
+        for pid in look.found {
             // It may have ended by itself meanwhile.
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -31,18 +47,25 @@ pub(crate) fn kill(deployment: DeploymentId, keep: Option<i32>) {
     tracing::warn!(%deployment, "some of its processes cannot be killed");
 }
 
-fn find(deployment: DeploymentId, keep: Option<i32>) -> Vec<Pid> {
+fn look(deployment: DeploymentId, keep: Option<i32>) -> Look {
     let mark = format!("{MARK}={deployment}").into_bytes();
-    let carries = |process: &Path| {
-        let environment = fs::read(process.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark)
-    };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let ours = processes.filter(|process| carries(process)).filter_map(|process| {
-        let pid: i32 = process.file_name()?.to_str()?.parse().ok()?;
-        Some((pid, group(&process)?))
-    });
-    ours.filter(|(_, group)| Some(*group) != keep).filter_map(|(pid, _)| Pid::from_raw(pid)).collect()
+    let own = (std::process::id().to_string(), fs::read_link("/proc/self/exe").ok());
+    let mut look = Look::default();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let Some(name) = process.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else { continue };
+        let Ok(environment) = fs::read(process.join("environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
+            let group = group(&process);
+            look.found.extend(group.filter(|group| Some(*group) != keep).map(|_| pid));
+            continue;
+        }
+        // In the middle of an exec it has no environment; before it, between fork and exec, that of
+        // the agent that died. Neither is so of threads of the kernel, which have no program.
+        let program = fs::read_link(process.join("exe")).ok();
+        look.doubtful |= program.is_some() && (environment.is_empty() || (name != own.0 && program == own.1));
+    }
+    look
 }
 
 /// A living process's group, the third field after its name in `/proc/<pid>/stat`.
@@ -56,8 +79,8 @@ fn group(process: &Path) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use std::{
-        os::unix::process::CommandExt,
-        process::{Child, Command},
+        os::unix::process::{CommandExt, ExitStatusExt},
+        process::{Child, Command, Stdio},
     };
 
     use super::*;
@@ -67,13 +90,13 @@ mod tests {
         let script = "setsid sleep 600 & echo; wait";
         let mut command = Command::new("sh");
         command.args(["-c", script]).env(MARK, deployment.to_string()).process_group(0);
-        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         // One byte says that it has begun.
         std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
         child
     }
 
-    fn until(what: &str, holds: impl Fn() -> bool) {
+    fn until(what: &str, mut holds: impl FnMut() -> bool) {
         for _ in 0..2000 {
             if holds() {
                 return;
@@ -88,15 +111,41 @@ mod tests {
         let (gone, stays) = (DeploymentId::new(), DeploymentId::new());
         let (mut first, mut other) = (sleeper(gone), sleeper(stays));
         for id in [gone, stays] {
-            until("the child in a session of its own", || find(id, None).len() == 2);
+            until("the child in a session of its own", || look(id, None).found.len() == 2);
         }
         kill(gone, None);
-        assert!(find(gone, None).is_empty());
+        assert!(look(gone, None).found.is_empty());
         assert!(!first.wait().unwrap().success());
 
         let group = i32::try_from(other.id()).unwrap();
         kill(stays, Some(group));
-        until("its shell to end with the child it waited for", || find(stays, None).is_empty());
+        until("its shell to end with the child it waited for", || look(stays, None).found.is_empty());
         assert!(other.wait().unwrap().success());
+    }
+
+    #[test]
+    fn what_is_in_the_middle_of_an_exec_is_killed_too() {
+        for _ in 0..50 {
+            let deployment = DeploymentId::new();
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo; read go; exec sleep 60"]).env(MARK, deployment.to_string());
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
+            kill(deployment, None);
+            until("its end", || child.try_wait().unwrap().is_some_and(|status| status.signal() == Some(9)));
+        }
+    }
+
+    #[test]
+    fn what_has_no_environment_is_looked_at_again() {
+        let mut child = Command::new("sleep").arg("60").env_clear().spawn().unwrap();
+        // Its exec is over when it has a name of its own.
+        let name = format!("/proc/{}/comm", child.id());
+        until("the exec", || fs::read_to_string(&name).unwrap() == "sleep\n");
+        let look = look(DeploymentId::new(), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(look.doubtful && look.found.is_empty(), "{look:?}");
     }
 }

@@ -62,6 +62,8 @@ struct Inner {
     /// Whether what an earlier agent left is cleaned up.
     ready: watch::Sender<bool>,
     gateway_changed: watch::Sender<()>,
+    /// Changes whenever what was replaced by some deployment may be ended.
+    deserted: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +77,14 @@ struct Known {
     key: Option<InstanceKey>,
     cancel: CancellationToken,
     ended: bool,
+    /// Whether nobody is sent any more to what it replaced.
+    deserted: bool,
+}
+
+impl Known {
+    fn new(key: Option<InstanceKey>, ended: bool) -> Self {
+        Self { key, cancel: CancellationToken::new(), ended, deserted: false }
+    }
 }
 
 /// The turns of one key.
@@ -96,7 +106,7 @@ impl Work {
         let of_journal = journal.left().iter().map(|record| (record.deployment, Some(record.key.clone())));
         let of_outbox = parts.outbox.deployments().into_iter().map(|deployment| (deployment, None));
         for (deployment, key) in of_outbox.chain(of_journal) {
-            table.known.insert(deployment, Known { key, cancel: CancellationToken::new(), ended: true });
+            table.known.insert(deployment, Known::new(key, true));
         }
         let inner = Arc::new(Inner {
             parts,
@@ -106,6 +116,7 @@ impl Work {
             stopping: CancellationToken::new(),
             ready: watch::Sender::new(false),
             gateway_changed: watch::Sender::new(()),
+            deserted: watch::Sender::new(()),
         });
         let recovering = Arc::clone(&inner);
         inner.tasks.spawn(async move {
@@ -141,16 +152,16 @@ impl Work {
         if let Some(credentials) = &credentials {
             redactor = redactor.credentials(credentials);
         }
+        let known = Known::new(Some(request.key.clone()), false);
         let attempt = Attempt {
             inner: Arc::clone(inner),
             sink: Box::new(redactor.wrap(sink)),
-            cancel: CancellationToken::new(),
+            cancel: known.cancel.clone(),
             superseded: CancellationToken::new(),
             request,
             credentials,
         };
         let key = attempt.request.key.clone();
-        let known = Known { key: Some(key.clone()), cancel: attempt.cancel.clone(), ended: false };
         table.known.insert(deployment, known);
         let lane = table.lane(&key);
         if let Some((_, superseded)) = lane.waiting.replace((deployment, attempt.superseded.clone())) {
@@ -173,6 +184,14 @@ impl Work {
         })?;
         known.cancel.cancel();
         Ok(())
+    }
+
+    /// Has what a deployment replaced ended, once requests under way have had their time.
+    pub(crate) fn retire(&self, deployment: DeploymentId) {
+        if let Some(known) = self.inner.table().known.get_mut(&deployment) {
+            known.deserted = true;
+        }
+        self.inner.deserted.send_replace(());
     }
 
     /// Stops an instance, after what is under way for it.
@@ -254,6 +273,15 @@ impl Inner {
         turn.lock_owned().await
     }
 
+    /// Takes note that what earlier deployments of a key replaced is gone with them.
+    fn desert_others(&self, key: &InstanceKey, deployment: DeploymentId) {
+        let mut table = self.table();
+        let others = table.known.iter_mut().filter(|(id, known)| **id != deployment && known.key.as_ref() == Some(key));
+        others.for_each(|(_, known)| known.deserted = true);
+        drop(table);
+        self.deserted.send_replace(());
+    }
+
     fn tell_gateway(&self, repo: &RepoName) {
         if self.parts.gateways.as_ref().is_some_and(|gateways| gateways.repo() == repo) {
             self.gateway_changed.send_replace(());
@@ -309,8 +337,12 @@ impl Attempt {
         let state = match turn {
             Ok(turn) => {
                 let (state, retiring) = self.deploy(credentials).await;
+                if state == DeploymentState::Running {
+                    inner.desert_others(&key, deployment);
+                }
                 if let Some(replacement) = retiring {
-                    inner.tasks.spawn(retire::later(Arc::clone(&inner), replacement));
+                    let on_request = self.request.retire_on_request;
+                    inner.tasks.spawn(retire::later(Arc::clone(&inner), replacement, on_request));
                 }
                 if state == DeploymentState::Running {
                     inner.journal.end(deployment);

@@ -118,6 +118,11 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// Its kind, as configuration names it: `docker`, `process`.
     fn kind(&self) -> &'static str;
 
+    /// Whether a new instance can serve beside the one it replaces, when it has another port.
+    fn serves_beside(&self) -> bool {
+        true
+    }
+
     /// Builds the checkout by its recipe, on the host, output line by line to `sink`. Does not
     /// touch what runs.
     ///

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sdp_core::{
-    BranchName, DeployRequest, Deployer, DeploymentId, DeploymentState as S, ErrorCode, EventKind, EventSink, HostPort,
-    InstanceKey, Override, OverrideKind, RepoSource, RouteChanges, RouteStore, SinkError, Stage, StageStatus,
+    BranchName, DeployRequest, Deployer, DeploymentState as S, ErrorCode, EventKind, EventSink, HostPort, InstanceKey,
+    Override, OverrideKind, RepoSource, RouteChanges, RouteStore, SinkError, Stage, StageStatus,
     deploy::{Deadlines, Finished, Pipeline, PortPool},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes, MemorySink},
 };
@@ -34,15 +34,7 @@ fn bench() -> Bench {
 }
 
 fn request(repo: &str, branch: &str) -> DeployRequest {
-    DeployRequest {
-        deployment: DeploymentId::new(),
-        key: InstanceKey::quick(repo.parse().unwrap()),
-        branch: branch.parse().unwrap(),
-        commit: None,
-        host_port: None,
-        picked_port: None,
-        env: Default::default(),
-    }
+    DeployRequest::new(InstanceKey::quick(repo.parse().unwrap()), branch.parse().unwrap())
 }
 
 impl Bench {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     machine::Input,
     pipeline::Pipeline,
-    ports::{PortLease, PortWish},
+    ports::{PortLease, PortPick, PortWish},
     slots::BuildSlot,
 };
 use crate::{
@@ -132,7 +132,8 @@ impl<'a> Stages<'a> {
             (None, None) if is_routed => PortWish::Another,
             (None, _) => PortWish::Same,
         };
-        let lease = self.pipeline.ports.lease(key, wish, self.request.picked_port, &running);
+        let pick = PortPick { port: self.request.picked_port, range: self.request.port_range.as_ref() };
+        let lease = self.pipeline.ports.lease(key, wish, pick, &running);
         let port = lease.map_err(|error| Problem::from(&error))?;
         let mut progress = self.progress();
         (progress.repo, progress.env, progress.port) = (Some(repo), env, Some(port));
@@ -257,7 +258,8 @@ impl<'a> Stages<'a> {
         running.retain(|instance| instance.key != self.request.key);
         let mut progress = self.progress();
         progress.port = None;
-        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, None, &running);
+        let pick = PortPick { port: None, range: self.request.port_range.as_ref() };
+        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, pick, &running);
         let lease = lease.map_err(|error| Problem::from(&error))?;
         let job = progress.job.as_mut().ok_or_else(out_of_order)?;
         job.host_port = lease.port();

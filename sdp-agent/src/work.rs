@@ -188,9 +188,13 @@ impl Work {
 
     /// Has what a deployment replaced ended, once requests under way have had their time.
     pub(crate) fn retire(&self, deployment: DeploymentId) {
-        if let Some(known) = self.inner.table().known.get_mut(&deployment) {
-            known.deserted = true;
-        }
+        let mut table = self.inner.table();
+        let key = table.known.get(&deployment).and_then(|known| known.key.clone());
+        // Those before it as well: it may have left an instance of theirs as it was.
+        let of_key = |known: &Known| key.is_some() && known.key == key;
+        let earlier = table.known.iter_mut().filter(|(id, known)| **id <= deployment && of_key(known));
+        earlier.for_each(|(_, known)| known.deserted = true);
+        drop(table);
         self.inner.deserted.send_replace(());
     }
 
@@ -336,8 +340,8 @@ impl Attempt {
         let (inner, credentials) = (Arc::clone(&self.inner), self.credentials.take());
         let state = match turn {
             Ok(turn) => {
-                let (state, retiring) = self.deploy(credentials).await;
-                if state == DeploymentState::Running {
+                let (state, retiring, kept) = self.deploy(credentials).await;
+                if state == DeploymentState::Running && !kept {
                     inner.desert_others(&key, deployment);
                 }
                 if let Some(replacement) = retiring {
@@ -363,8 +367,8 @@ impl Attempt {
         inner.tell_gateway(&key.repo);
     }
 
-    /// Its end, and what is to be ended when nobody is sent there any more.
-    async fn deploy(&self, credentials: Option<Credentials>) -> (DeploymentState, Option<Replacement>) {
+    /// Its end, what is to be ended when nobody is sent there any more, and whether all was left as it was.
+    async fn deploy(&self, credentials: Option<Credentials>) -> (DeploymentState, Option<Replacement>, bool) {
         let DeployRequest { deployment, key, branch, .. } = &self.request;
         tracing::info!(%deployment, %key, %branch, "deployment begins");
         // One that cannot be read is nothing to go back to.
@@ -373,7 +377,7 @@ impl Attempt {
         let pipeline = &self.inner.parts.pipeline;
         let run = pipeline.run(&self.request, credentials, &*self.sink, &self.cancel);
         match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(finished) => (finished.state, finished.retiring),
+            Ok(finished) => (finished.state, finished.retiring, finished.kept),
             Err(_) => {
                 let progress = self.inner.parts.outbox.progress(*deployment);
                 let reason = "the agent failed inside this deployment; its log says more";
@@ -381,7 +385,7 @@ impl Attempt {
                 {
                     self.tell(event).await;
                 }
-                (DeploymentState::Failed, None)
+                (DeploymentState::Failed, None, false)
             }
         }
     }

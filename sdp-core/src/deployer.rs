@@ -145,6 +145,16 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// The running instance, when it is what [`start`](Self::start) would make of the job on that instance's port:
+    /// the same commit, program, variables, limits and image. None as well where that cannot be told.
+    ///
+    /// # Errors
+    /// [`DeployError::Engine`].
+    async fn unchanged(&self, job: &DeployJob, artifact: &Artifact) -> Result<Option<Instance>, DeployError> {
+        let _ = (job, artifact);
+        Ok(None)
+    }
+
     /// Starts the new instance in the place of the previous one, which is kept. It is stopped first,
     /// unless the job's port is another one and the deployer can run both at once.
     ///

@@ -79,7 +79,7 @@ async fn what_was_replaced_serves_on_until_it_is_asked_to_retire_where_the_serve
         .await;
     };
     let deploy = async |connection: &mut Connection| {
-        let request = sdp_core::DeployRequest { retire_on_request: true, ..request(&key, "main") };
+        let request = sdp_core::DeployRequest { retire_on_request: true, force: true, ..request(&key, "main") };
         let deployment = request.deployment;
         let body = RequestBody::Deploy { request: Box::new(request), credentials: None };
         assert_eq!(connection.call(body).await, Ok(ReplyBody::Done));

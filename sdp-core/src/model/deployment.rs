@@ -223,6 +223,9 @@ pub struct DeployRequest {
     /// moves routes, and says when nobody is sent there any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retire_on_request: bool,
+    /// Whether an instance that is as it would be made now is replaced all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// Environment variables, over those of the repo's configuration.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<EnvName, String>,
@@ -240,6 +243,7 @@ impl DeployRequest {
             picked_port: None,
             port_range: None,
             retire_on_request: false,
+            force: false,
             env: BTreeMap::new(),
         }
     }

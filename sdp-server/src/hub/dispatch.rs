@@ -144,6 +144,7 @@ impl Hub {
             deployment: id,
             commit: earlier.map(|earlier| earlier.commit),
             host_port: body.host_port,
+            force: body.force,
             env,
             ..DeployRequest::new(key, body.branch)
         };

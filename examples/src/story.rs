@@ -71,13 +71,7 @@ pub async fn deploy(
     branch: &str,
     out: Teller<'_>,
 ) -> Result<Deployment, Failed> {
-    let body = CreateDeployment {
-        repo: repo.parse()?,
-        branch: branch.parse()?,
-        host_port: None,
-        env: Default::default(),
-        agent: None,
-    };
+    let body = CreateDeployment::new(repo.parse()?, branch.parse()?);
     let deployment = api.deploy(sandbox, &body).await?;
     let mut output = Vec::new();
     let mut told = Ok(());

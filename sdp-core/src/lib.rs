@@ -29,11 +29,11 @@ pub use model::{
     environment::Environment,
     event::{Event, EventKind, LogStream},
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
-    ids::{DeploymentId, HostPort, InstanceKey, PortRange},
+    ids::{DeploymentId, HostPort, InstanceKey, PortRange, TokenId},
     instance::{Instance, InstanceState, InstanceStats},
     names::{
         AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
-        SandboxKey, SandboxName, ServiceName, TemplateName, UserName,
+        SandboxKey, SandboxName, ServiceName, TemplateName, TokenName, UserName,
     },
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{
@@ -43,6 +43,7 @@ pub use model::{
     sandbox::{Sandbox, SandboxState},
     shape::{ServiceSpec, Services, Shape},
     template::Template,
+    user::{ApiToken, Role, Scope, User},
 };
 pub use problem::{ErrorCode, Problem};
 pub use repos::{RepoError, RepoSource};

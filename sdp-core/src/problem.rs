@@ -1,6 +1,8 @@
 //! The one error shape: RFC 9457 problem details with a stable code. Adapters' errors, an agent's
 //! replies and the HTTP API's bodies are all told in it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Defines the codes once: variant, name on the wire, HTTP status, title.
@@ -138,6 +140,9 @@ pub struct Problem {
     /// Whether the same request may succeed later.
     #[serde(default)]
     pub retryable: bool,
+    /// After how many seconds, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -160,12 +165,19 @@ impl Problem {
                     | ErrorCode::EventsUnavailable
                     | ErrorCode::RateLimited
             ),
+            retry_after: None,
         }
     }
 
     /// Names the input field at fault.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    /// Says after how long the same request may succeed, in whole seconds, rounded up.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after.as_secs() + u64::from(after.subsec_nanos() > 0));
         self
     }
 

@@ -35,6 +35,8 @@ macro_rules! actions {
 actions! {
     /// Somebody signed in.
     SignIn = "sign-in";
+    /// Somebody could not sign in: the git host refused the password.
+    SignInFailed = "sign-in-failed";
     /// Somebody signed out.
     SignOut = "sign-out";
     /// A deployment was begun.
@@ -53,6 +55,40 @@ actions! {
     SandboxCreate = "sandbox-create";
     /// A sandbox was deleted.
     SandboxDelete = "sandbox-delete";
+    /// The end of a sandbox was moved.
+    SandboxExtend = "sandbox-extend";
+    /// Whom a sandbox is shared with was changed.
+    SandboxShare = "sandbox-share";
+    /// A sandbox was put to sleep.
+    SandboxSleep = "sandbox-sleep";
+    /// A sandbox was woken.
+    SandboxWake = "sandbox-wake";
+    /// The time of a sandbox was over, and the platform began to delete it.
+    SandboxExpire = "sandbox-expire";
+    /// An environment was made.
+    EnvironmentCreate = "environment-create";
+    /// An environment was set anew.
+    EnvironmentReplace = "environment-replace";
+    /// An environment was deleted.
+    EnvironmentDelete = "environment-delete";
+    /// A template was made.
+    TemplateCreate = "template-create";
+    /// A template was set anew.
+    TemplateReplace = "template-replace";
+    /// A template was deleted.
+    TemplateDelete = "template-delete";
+    /// A token was made.
+    TokenCreate = "token-create";
+    /// A token was revoked.
+    TokenRevoke = "token-revoke";
+    /// What a user may do was changed.
+    UserChange = "user-change";
+    /// An agent was enrolled.
+    AgentEnrol = "agent-enrol";
+    /// An agent got another token.
+    AgentRotate = "agent-rotate";
+    /// An agent's token was revoked.
+    AgentRevoke = "agent-revoke";
     /// A route was set, or given back to the stable cluster.
     RouteSet = "route-set";
     /// A route was taken from the sandbox that held it.
@@ -95,7 +131,7 @@ pub struct AuditEntry {
     /// What.
     pub action: AuditAction,
     /// To what: `sandboxes/pay`, `sandboxes/pay/routes/eredar`, `sandboxes/pay/repos/eredar`, `repos/eredar`,
-    /// `users/ada`.
+    /// `users/ada`, `agents/micro-92`.
     pub subject: AuditSubject,
     /// The deployment that it was done to, or that it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,8 @@
 //! of [`model`](crate::model), and every error is a [`Problem`].
 
 pub mod audit;
+pub mod live;
+pub mod people;
 pub mod routing;
 
 use std::{
@@ -26,8 +28,10 @@ use crate::{
         sandbox::Sandbox,
         shape::{Services, Shape},
         units,
+        user::Role,
     },
     problem::Problem,
+    protocol::CredentialsFrame,
 };
 
 /// `POST /api/login`.
@@ -45,17 +49,12 @@ pub struct LoginRequest {
 pub struct LoginResponse {
     /// Who is signed in.
     pub user: UserName,
+    /// What they may do.
+    pub role: Role,
     /// A bearer token for `Authorization: Bearer …`, valid as long as the session.
     pub token: String,
     /// When the session ends at the latest.
     pub expires_at: Timestamp,
-}
-
-/// The answer to `GET /api/me`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Me {
-    /// Who is signed in.
-    pub user: UserName,
 }
 
 /// `GET /api/repos`: a repo and the agents that can deploy it.
@@ -152,16 +151,19 @@ impl CreateSandbox {
     }
 }
 
-/// `PATCH /api/sandboxes/{name}`: when it expires, in one of two ways.
+/// `PATCH /api/sandboxes/{name}`: when it expires, in one of two ways, and whom it is shared with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExtendSandbox {
+pub struct ChangeSandbox {
     /// So long from now.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
     pub expires_in: Option<Duration>,
     /// At this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// Who may do with it what its owner may, in place of those who may now. Only the owner and admins say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<BTreeSet<UserName>>,
 }
 
 /// The answer to `POST /api/sandboxes/{name}/deploy`.
@@ -223,6 +225,27 @@ pub struct CreateDeployment {
     /// The agent; none to have one chosen among those that declare the repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
+    /// Git credentials for this deployment alone; the session's, or those that the agent's operator configured, when
+    /// absent. Never kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsFrame>,
+}
+
+impl CreateDeployment {
+    /// With every default.
+    pub fn new(repo: RepoName, branch: BranchName) -> Self {
+        Self { repo, branch, host_port: None, env: BTreeMap::new(), agent: None, credentials: None }
+    }
+}
+
+/// The body, if there is one, of the calls that deploy what is known already: `POST /api/sandboxes/{name}/deploy` and
+/// a deployment's `retry` and `rollback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployAgain {
+    /// Git credentials for this alone, as in [`CreateDeployment`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsFrame>,
 }
 
 /// One page of a list, newest first.

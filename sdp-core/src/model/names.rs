@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::InstanceKey;
+use super::ids::{InstanceKey, TokenId};
 
 /// Why a text is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +133,11 @@ name_type! {
     ClaimReason, "claim reason", claim_reason
 }
 name_type! {
+    /// What a token is for, in its user's words: any text without control characters and without spaces around it, at
+    /// most 100 characters.
+    TokenName, "token name", token_name
+}
+name_type! {
     /// What a request carries to be served by a sandbox: the sandbox's name, a hyphen and 8 to 16 lower-case letters
     /// and digits that nobody guesses by chance: `checkout-7f3k9q2m`. It selects routes and grants nothing, so it is
     /// no secret. [`SandboxKey::generate`] makes one.
@@ -170,6 +175,31 @@ impl AuditSubject {
     /// `sandboxes/pay`.
     pub fn sandbox(sandbox: &SandboxName) -> Self {
         Self::of(&["sandboxes", sandbox.as_str()])
+    }
+
+    /// `users/ada/tokens/0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e55`.
+    pub fn token(user: &UserName, id: TokenId) -> Self {
+        Self::of(&["users", user.as_str(), "tokens", &id.to_string()])
+    }
+
+    /// `users`: somebody whom the platform does not know.
+    pub fn unknown_user() -> Self {
+        Self::of(&["users"])
+    }
+
+    /// `agents/micro-92`.
+    pub fn agent(agent: &AgentName) -> Self {
+        Self::of(&["agents", agent.as_str()])
+    }
+
+    /// `environments/qa`.
+    pub fn environment(environment: &EnvironmentName) -> Self {
+        Self::of(&["environments", environment.as_str()])
+    }
+
+    /// `templates/checkout`.
+    pub fn template(template: &TemplateName) -> Self {
+        Self::of(&["templates", template.as_str()])
     }
 
     /// `sandboxes/pay/routes/eredar`.
@@ -238,11 +268,23 @@ fn audit_subject(text: &str) -> Result<(), &'static str> {
 }
 
 fn claim_reason(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() {
-        Err("it is empty; leave it out instead")
-    } else if text.chars().count() > 200 {
-        Err("it is longer than 200 characters")
-    } else if text.chars().any(char::is_control) {
+    match text.chars().count() {
+        0 => Err("it is empty; leave it out instead"),
+        201.. => Err("it is longer than 200 characters"),
+        _ => plain_line(text),
+    }
+}
+
+fn token_name(text: &str) -> Result<(), &'static str> {
+    match text.chars().count() {
+        0 => Err("it is empty"),
+        101.. => Err("it is longer than 100 characters"),
+        _ => plain_line(text),
+    }
+}
+
+fn plain_line(text: &str) -> Result<(), &'static str> {
+    if text.chars().any(char::is_control) {
         Err("control characters are not allowed")
     } else if text.trim() != text {
         Err("spaces around it are not allowed")

@@ -1,5 +1,7 @@
 //! A sandbox: a named, owned set of deployments and route overrides.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ pub struct Sandbox {
     pub environment: EnvironmentName,
     /// Who made it.
     pub owner: UserName,
+    /// Who besides its owner may do with it what the owner may.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shared_with: BTreeSet<UserName>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it expires.

@@ -16,7 +16,7 @@ use super::{
 pub struct Template {
     /// Its name.
     pub name: TemplateName,
-    /// Who saved it last.
+    /// Who made it.
     pub owner: UserName,
     /// When it was saved last.
     pub saved_at: Timestamp,

@@ -17,6 +17,8 @@ impl PartialEq for CredentialsFrame {
     }
 }
 
+impl Eq for CredentialsFrame {}
+
 impl Serialize for CredentialsFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Credentials", 2)?;

@@ -18,7 +18,6 @@ const MAX_LIMIT: u32 = 500;
 
 pub(super) async fn list(
     State(state): State<AppState>,
-    _: SignedIn,
     Query(filter): Query<AuditFilter>,
 ) -> Result<Json<Page<AuditEntry>>, ApiError> {
     if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
@@ -31,7 +30,7 @@ impl SignedIn {
     /// Something that this person does now.
     pub(crate) fn deed(&self, action: AuditAction, subject: AuditSubject) -> Deed {
         let deed = Deed::of_the_platform(action, subject);
-        Deed { user: Some(self.session.user().clone()), address: Some(self.address), ..deed }
+        Deed { user: Some(self.user().clone()), address: Some(self.address), ..deed }
     }
 }
 

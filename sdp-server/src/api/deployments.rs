@@ -4,13 +4,15 @@ use axum::extract::State;
 use http::StatusCode;
 use sdp_core::{
     AuditSubject, Deployment, DeploymentId, DeploymentState, ErrorCode,
-    api::{CreateDeployment, DeploymentFilter, Page, audit::AuditAction},
+    api::{CreateDeployment, DeployAgain, DeploymentFilter, Page, audit::AuditAction},
     protocol::RequestBody,
 };
 use serde::Deserialize;
 
 use super::{
-    Json, Path, Query, in_full, rollback,
+    Json, Path, Query,
+    extract::Optional,
+    in_full, rollback,
     sandboxes::{SandboxPath, find_live as find_sandbox},
 };
 use crate::{
@@ -71,7 +73,7 @@ pub(super) async fn deploy_exactly(
     in_full(async move {
         let subject = AuditSubject::instance(&destination.key(body.repo.clone()));
         let deed = signed_in.deed(action, subject);
-        let deployment = state.hub().deploy_exactly(signed_in.session.credentials, destination, body, earlier).await?;
+        let deployment = state.hub().deploy_exactly(signed_in.asker(None), destination, body, earlier).await?;
         let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
         state.audit(vec![deed.deployment(deployment.id).detail(detail)]).await;
         Ok((StatusCode::ACCEPTED, Json(deployment)))
@@ -86,7 +88,6 @@ fn deed(signed_in: &SignedIn, action: AuditAction, deployment: &Deployment) -> D
 
 pub(super) async fn list(
     State(state): State<AppState>,
-    _: SignedIn,
     Query(filter): Query<DeploymentFilter>,
 ) -> Result<Json<Page<Deployment>>, ApiError> {
     if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
@@ -97,7 +98,6 @@ pub(super) async fn list(
 
 pub(super) async fn one(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Json<Deployment>, ApiError> {
     find(&state, path.id).await.map(Json)
@@ -183,6 +183,7 @@ pub(super) async fn retry(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
+    Optional(DeployAgain { credentials }): Optional<DeployAgain>,
 ) -> Result<Accepted, ApiError> {
     let deployment = find(&state, path.id).await?;
     let earlier = rollback::repeated(&state, &deployment).await?;
@@ -197,7 +198,7 @@ pub(super) async fn retry(
     };
     // A port that was picked is picked again: somebody else may have it by now.
     let host_port = state.store().chosen_port(id).await?;
-    let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
+    let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent), credentials };
     deploy_exactly(state, signed_in, AuditAction::Retry, destination, body, earlier).await
 }
 

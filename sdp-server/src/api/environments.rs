@@ -2,7 +2,10 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use sdp_core::{AgentName, Environment, EnvironmentName, ErrorCode, api::SaveEnvironment};
+use sdp_core::{
+    AgentName, AuditSubject, Environment, EnvironmentName, ErrorCode,
+    api::{SaveEnvironment, audit::AuditAction},
+};
 use serde::Deserialize;
 
 use super::{Json, Path};
@@ -13,13 +16,12 @@ pub(super) struct EnvironmentPath {
     name: EnvironmentName,
 }
 
-pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Environment>>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Environment>>, ApiError> {
     Ok(Json(state.store().environments().await?))
 }
 
 pub(super) async fn one(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<EnvironmentPath>,
 ) -> Result<Json<Environment>, ApiError> {
     find(&state, &path.name).await.map(Json).map_err(|error| error.field("name"))
@@ -32,25 +34,27 @@ pub(super) async fn find(state: &AppState, name: &EnvironmentName) -> Result<Env
 
 pub(super) async fn create(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Json(body): Json<SaveEnvironment>,
 ) -> Result<(StatusCode, Json<Environment>), ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("environment"))?;
     let environment = checked(&state, name, body).await?;
     let inserted = state.store().insert_environment(&environment).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
+    told(&state, &signed_in, AuditAction::EnvironmentCreate, &environment.name).await;
     Ok((StatusCode::CREATED, Json(environment)))
 }
 
 pub(super) async fn replace(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<EnvironmentPath>,
     Json(body): Json<SaveEnvironment>,
 ) -> Result<Json<Environment>, ApiError> {
     super::same_name(&path.name, body.name.as_ref())?;
     let environment = checked(&state, path.name, body).await?;
     if state.store().replace_environment(&environment).await? {
+        told(&state, &signed_in, AuditAction::EnvironmentReplace, &environment.name).await;
         return Ok(Json(environment));
     }
     Err(ApiError::not_found("environment", &environment.name).field("name"))
@@ -58,13 +62,18 @@ pub(super) async fn replace(
 
 pub(super) async fn delete(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<EnvironmentPath>,
 ) -> Result<StatusCode, ApiError> {
     if state.store().delete_environment(&path.name).await? {
+        told(&state, &signed_in, AuditAction::EnvironmentDelete, &path.name).await;
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(ApiError::not_found("environment", &path.name).field("name"))
+}
+
+async fn told(state: &AppState, signed_in: &SignedIn, action: AuditAction, name: &EnvironmentName) {
+    state.audit(vec![signed_in.deed(action, AuditSubject::environment(name))]).await;
 }
 
 /// The environment that is to be kept: its agents are enrolled, and nothing in it takes no time.

@@ -15,7 +15,7 @@ use super::{
     Path, Query,
     deployments::{DeploymentPath, find_with_log},
 };
-use crate::{ApiError, AppState, auth::SignedIn};
+use crate::{ApiError, AppState};
 
 /// How much is read and sent at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -40,7 +40,6 @@ pub(super) struct LogQuery {
 /// What the log has now: from `from` on, or its last `tail` lines.
 pub(super) async fn log(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<DeploymentPath>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {

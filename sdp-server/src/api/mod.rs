@@ -4,11 +4,13 @@ mod agent_link;
 mod agents;
 mod audit;
 mod deployments;
+mod endpoint;
 mod environments;
 mod explain;
 mod extract;
 mod health;
 mod lifecycle;
+mod live;
 mod logs;
 mod repos;
 mod rollback;
@@ -16,65 +18,35 @@ mod routes;
 mod routing;
 mod sandboxes;
 mod session;
+mod socket;
 mod stream;
 mod templates;
+mod tokens;
+mod users;
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
 };
 use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem, protocol};
 
-pub use self::extract::{Json, Path, Query, SecretJson};
+use self::endpoint::{Served, delete, get, patch, post, put};
 pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
-use crate::{ApiError, AppState};
+pub use self::{
+    endpoint::Endpoint,
+    extract::{Json, Path, Query, SecretJson},
+};
+use crate::{ApiError, AppState, auth::Rule};
 
 /// The largest body that is read: none of the API's comes near it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 pub(crate) fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .merge(agent_routes())
-        .route("/ws/deployments/{id}", get(stream::follow))
-        .route("/api/login", post(session::login))
-        .route("/api/logout", post(session::logout))
-        .route("/api/me", get(session::me))
-        .route("/api/agents", get(agents::list))
-        .route("/api/agents/{name}", get(agents::one))
-        .route("/api/repos", get(repos::list))
-        .route("/api/repos/{repo}/branches", get(repos::branches))
-        .route("/api/sandboxes", get(sandboxes::list).post(sandboxes::create))
-        .route("/api/sandboxes/{name}", get(sandboxes::one).patch(sandboxes::extend).delete(sandboxes::delete))
-        .route("/api/sandboxes/{name}/deploy", post(lifecycle::deploy))
-        .route("/api/sandboxes/{name}/sleep", post(lifecycle::sleep))
-        .route("/api/sandboxes/{name}/wake", post(lifecycle::wake))
-        .route("/api/environments", get(environments::list).post(environments::create))
-        .route(
-            "/api/environments/{name}",
-            get(environments::one).put(environments::replace).delete(environments::delete),
-        )
-        .route("/api/templates", get(templates::list).post(templates::create))
-        .route("/api/templates/{name}", get(templates::one).put(templates::replace).delete(templates::delete))
-        .route("/api/sandboxes/{name}/deployments", post(deployments::create_in_sandbox))
-        .route("/api/sandboxes/{name}/routes", get(routes::table).put(routes::set_many))
-        .route("/api/sandboxes/{name}/routes/{service}", put(routes::set_one))
-        .route("/api/deployments", get(deployments::list).post(deployments::create))
-        .route("/api/deployments/{id}", get(deployments::one))
-        .route("/api/deployments/{id}/cancel", post(deployments::cancel))
-        .route("/api/deployments/{id}/stop", post(deployments::stop))
-        .route("/api/deployments/{id}/restart", post(deployments::restart))
-        .route("/api/deployments/{id}/retry", post(deployments::retry))
-        .route("/api/deployments/{id}/rollback", post(rollback::rollback))
-        .route("/api/deployments/{id}/log", get(logs::log))
-        .route("/api/sandboxes/{name}/routes/{service}/explain", get(explain::of_sandbox))
-        .route("/api/explain", get(explain::request))
-        .route("/api/audit", get(audit::list))
+    let served = served().into_iter().fold(Router::new(), |router, served| served.mount(router, &state));
+    served
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -82,15 +54,81 @@ pub(crate) fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// What agents use: nothing of it is for people.
-fn agent_routes() -> Router<AppState> {
-    Router::new()
-        .route("/ws/agent", get(agent_link::socket))
-        .route("/ws/agent/check", post(agent_link::check))
-        .route("/ws/agent/session", post(agent_link::open))
-        .route("/ws/agent/session/frames", get(agent_link::fetch).post(agent_link::bring))
-        .route("/ws/agent/session/end", post(agent_link::end))
-        .layer(DefaultBodyLimit::max(protocol::MAX_BODY_BYTES))
+/// Every endpoint there is, with its rule.
+pub fn endpoints() -> Vec<Endpoint> {
+    served().into_iter().map(|served| served.endpoint).collect()
+}
+
+/// Every endpoint: who may use it, and what answers it.
+fn served() -> Vec<Served> {
+    vec![
+        get("/healthz", Rule::Anyone, health::alive),
+        get("/readyz", Rule::Anyone, health::ready),
+        // Sign-in and people.
+        post("/api/login", Rule::Anyone, session::login),
+        post("/api/logout", Rule::Session, session::logout),
+        get("/api/me", Rule::Viewer, session::me),
+        get("/api/tokens", Rule::Session, tokens::list),
+        post("/api/tokens", Rule::Session, tokens::create),
+        delete("/api/tokens/{id}", Rule::Session, tokens::revoke),
+        get("/api/users", Rule::Admin, users::list),
+        get("/api/users/{name}", Rule::Admin, users::one),
+        put("/api/users/{name}", Rule::Admin, users::change),
+        get("/api/audit", Rule::Viewer, audit::list),
+        // Agents and what they can deploy.
+        get("/api/agents", Rule::Viewer, agents::list),
+        post("/api/agents", Rule::Admin, agents::enrol),
+        get("/api/agents/{name}", Rule::Viewer, agents::one),
+        post("/api/agents/{name}/rotate", Rule::Admin, agents::rotate),
+        delete("/api/agents/{name}", Rule::Admin, agents::revoke),
+        get("/api/repos", Rule::Viewer, repos::list),
+        get("/api/repos/{repo}/branches", Rule::Viewer, repos::branches),
+        // Where sandboxes live, and what they are made from.
+        get("/api/environments", Rule::Viewer, environments::list),
+        post("/api/environments", Rule::Admin, environments::create),
+        get("/api/environments/{name}", Rule::Viewer, environments::one),
+        put("/api/environments/{name}", Rule::Admin, environments::replace),
+        delete("/api/environments/{name}", Rule::Admin, environments::delete),
+        get("/api/templates", Rule::Viewer, templates::list),
+        post("/api/templates", Rule::Developer, templates::create),
+        get("/api/templates/{name}", Rule::Viewer, templates::one),
+        put("/api/templates/{name}", Rule::Template, templates::replace),
+        delete("/api/templates/{name}", Rule::Template, templates::delete),
+        // Sandboxes and their routes.
+        get("/api/sandboxes", Rule::Viewer, sandboxes::list),
+        post("/api/sandboxes", Rule::Developer, sandboxes::create),
+        get("/api/sandboxes/{name}", Rule::Viewer, sandboxes::one),
+        patch("/api/sandboxes/{name}", Rule::Sandbox, sandboxes::change),
+        delete("/api/sandboxes/{name}", Rule::Sandbox, sandboxes::delete),
+        post("/api/sandboxes/{name}/deploy", Rule::Sandbox, lifecycle::deploy),
+        post("/api/sandboxes/{name}/sleep", Rule::Sandbox, lifecycle::sleep),
+        post("/api/sandboxes/{name}/wake", Rule::Sandbox, lifecycle::wake),
+        post("/api/sandboxes/{name}/deployments", Rule::Sandbox, deployments::create_in_sandbox),
+        get("/api/sandboxes/{name}/routes", Rule::Viewer, routes::table),
+        put("/api/sandboxes/{name}/routes", Rule::Sandbox, routes::set_many),
+        put("/api/sandboxes/{name}/routes/{service}", Rule::Sandbox, routes::set_one),
+        get("/api/sandboxes/{name}/routes/{service}/explain", Rule::Viewer, explain::of_sandbox),
+        get("/api/explain", Rule::Viewer, explain::request),
+        // Deployments and their logs.
+        get("/api/deployments", Rule::Viewer, deployments::list),
+        post("/api/deployments", Rule::Developer, deployments::create),
+        get("/api/deployments/{id}", Rule::Viewer, deployments::one),
+        post("/api/deployments/{id}/cancel", Rule::Deployment, deployments::cancel),
+        post("/api/deployments/{id}/stop", Rule::Deployment, deployments::stop),
+        post("/api/deployments/{id}/restart", Rule::Deployment, deployments::restart),
+        post("/api/deployments/{id}/retry", Rule::Deployment, deployments::retry),
+        post("/api/deployments/{id}/rollback", Rule::Deployment, rollback::rollback),
+        get("/api/deployments/{id}/log", Rule::Viewer, logs::log),
+        get("/ws/deployments/{id}", Rule::Viewer, stream::follow),
+        get("/ws/events", Rule::Viewer, live::follow),
+        // What agents use: nothing of it is for people.
+        get("/ws/agent", Rule::Agent, agent_link::socket),
+        post("/ws/agent/check", Rule::Agent, agent_link::check).up_to(protocol::MAX_BODY_BYTES),
+        post("/ws/agent/session", Rule::Agent, agent_link::open),
+        get("/ws/agent/session/frames", Rule::Agent, agent_link::fetch),
+        post("/ws/agent/session/frames", Rule::Agent, agent_link::bring).up_to(protocol::MAX_BODY_BYTES),
+        post("/ws/agent/session/end", Rule::Agent, agent_link::end),
+    ]
 }
 
 /// That something to be made has no name.

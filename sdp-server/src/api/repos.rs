@@ -25,7 +25,7 @@ pub(super) struct RepoPath {
     repo: RepoName,
 }
 
-pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Repo>>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Repo>>, ApiError> {
     let mut repos = BTreeMap::new();
     for agent in state.hub().agents().await? {
         let Some(inventory) = agent.inventory else { continue };
@@ -58,7 +58,7 @@ pub(super) async fn branches(
         let sentence = format!("no agent declares a repo {repo}; GET /api/repos lists those there are");
         return Err(ApiError::new(ErrorCode::UnknownRepo, sentence).field("repo"));
     };
-    let credentials = Some(CredentialsFrame(signed_in.session.credentials));
+    let credentials = signed_in.session.credentials.map(CredentialsFrame);
     let body = RequestBody::Branches { repo, credentials, query: filter.q, limit };
     match state.hub().request(&agent.name, body).await? {
         ReplyBody::Branches { branches } => Ok(Json(branches)),

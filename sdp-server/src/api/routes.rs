@@ -25,7 +25,6 @@ pub(super) struct RoutePath {
 
 pub(super) async fn table(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<RouteTable>, ApiError> {
     let sandbox = find(&state, &path.name).await?;
@@ -121,7 +120,7 @@ pub(crate) async fn set(
     if own {
         state.store().choose_own_routes(&sandbox.name, wanted.targets.clone()).await?;
     }
-    let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.session.user()).clone();
+    let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.user()).clone();
     let lost = table.taken.iter().map(|taken| {
         let TakenRoute { service, was, .. } = taken.clone();
         let (by, user, at) = (sandbox.name.clone(), user.clone(), Timestamp::now());

@@ -39,7 +39,8 @@ impl Store {
                 if name != EnvironmentName::default() && load(connection, &name)?.is_none() {
                     return Ok(false);
                 }
-                let query = "INSERT OR REPLACE INTO environments (name, settings) VALUES (?1, ?2)";
+                let query = "INSERT INTO environments (name, settings) VALUES (?1, ?2)
+                    ON CONFLICT (name) DO UPDATE SET settings = ?2";
                 connection.prepare_cached(query)?.execute(params![name.as_str(), settings])?;
                 Ok(true)
             })

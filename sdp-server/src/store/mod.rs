@@ -8,12 +8,14 @@
 
 mod agents;
 mod audit;
+mod changes;
 mod deployments;
 mod environments;
 mod error;
 mod fold;
 #[cfg(test)]
 mod migration_tests;
+mod people;
 mod ports;
 #[cfg(test)]
 mod ports_tests;
@@ -35,7 +37,9 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 pub use self::{
     audit::Deed,
+    changes::Changes,
     error::StoreError,
+    people::UserRecord,
     ports::{PortChoice, PortHolder},
     sandboxes::SandboxRecord,
 };
@@ -48,6 +52,8 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0004_audit.sql")),
     M::up(include_str!("migrations/0005_routing.sql")),
     M::up(include_str!("migrations/0006_rollback.sql")),
+    M::up(include_str!("migrations/0007_people.sql")),
+    M::up(include_str!("migrations/0008_changes.sql")),
 ];
 
 /// The database. Clones share everything.

@@ -30,6 +30,7 @@ fn sandbox() -> Sandbox {
         name: pay(),
         environment: EnvironmentName::default(),
         owner: "ada".parse().unwrap(),
+        shared_with: Default::default(),
         created_at: at(1_000),
         expires_at: at(2_000),
         state: SandboxState::Active,
@@ -102,7 +103,7 @@ async fn into_what_is_being_deleted_nothing_is_deployed_and_nothing_of_it_change
     assert_eq!(store.begin_delete_expired(at(2_000)).await.unwrap(), [], "it has begun");
     let refused = [
         store.insert_deployment(&deployment("main", None, 1_500)).await.unwrap_err(),
-        store.set_expiry(&pay(), at(9_000)).await.unwrap_err(),
+        store.change_sandbox(&pay(), Some(at(9_000)), None).await.unwrap_err(),
         store.use_sandbox(&pay(), true).await.unwrap_err(),
         store.insert_sandbox(&sandbox(), &Shape::default()).await.unwrap_err(),
     ];

@@ -1,13 +1,13 @@
 //! Sandboxes: what they are made of, and what is to be done for them. When one is gone, its
 //! deployments stay as history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sdp_core::{
     AgentName, Deployment, DeploymentId, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName, ServiceSpec,
-    Services, Shape,
+    Services, Shape, UserName,
 };
 
 use super::{
@@ -89,16 +89,24 @@ impl Store {
             .await
     }
 
-    /// Moves a sandbox's end. None when there is none.
+    /// Moves a sandbox's end, and sets whom it is shared with; what is absent stays. None when there is none.
     ///
     /// # Errors
     /// [`StoreError::Deleting`].
-    pub async fn set_expiry(
+    pub async fn change_sandbox(
         &self,
         name: &SandboxName,
-        expires_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        shared_with: Option<BTreeSet<UserName>>,
     ) -> Result<Option<SandboxRecord>, StoreError> {
-        self.change(name, move |record| record.sandbox.expires_at = expires_at).await
+        self.change(name, move |record| {
+            let sandbox = &mut record.sandbox;
+            sandbox.expires_at = expires_at.unwrap_or(sandbox.expires_at);
+            if let Some(shared_with) = shared_with {
+                sandbox.shared_with = shared_with;
+            }
+        })
+        .await
     }
 
     /// Takes note that a sandbox is used: it goes to sleep later, and is no longer asleep if `wakes`.
@@ -318,8 +326,9 @@ fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO sandboxes (name, environment, owner, created_at, expires_at, state, services, routes, used_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4)",
+            "INSERT INTO sandboxes (name, environment, owner, created_at, expires_at, state, services, routes, used_at,
+                shared_with)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4, ?9)",
         )?
         .execute(params![
             sandbox.name.as_str(),
@@ -330,6 +339,7 @@ fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(
             sandbox.state.as_str(),
             to_json(&shape.services),
             to_json(&shape.routes),
+            to_json(&sandbox.shared_with),
         ]);
     match inserted {
         Ok(_) => give_key(connection, &sandbox.name),
@@ -343,7 +353,7 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
     connection
         .prepare_cached(
             "UPDATE sandboxes SET expires_at = ?2, state = ?3, services = ?4, routes = ?5, used_at = ?6, slept = ?7,
-                routes_due = ?8, problem = ?9
+                routes_due = ?8, problem = ?9, shared_with = ?10
             WHERE name = ?1",
         )?
         .execute(params![
@@ -356,6 +366,7 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
             to_json(&record.slept),
             record.routes_due,
             record.problem,
+            to_json(&record.sandbox.shared_with),
         ])?;
     Ok(())
 }
@@ -372,6 +383,7 @@ fn from_row(row: &Row<'_>) -> Result<SandboxRecord, StoreError> {
             name: text(row, "name")?,
             environment: text(row, "environment")?,
             owner: text(row, "owner")?,
+            shared_with: json(row, "shared_with")?,
             created_at: time(row, "created_at")?,
             expires_at: time(row, "expires_at")?,
             state: text(row, "state")?,

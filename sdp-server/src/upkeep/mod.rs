@@ -27,7 +27,15 @@ const RETENTION: Duration = Duration::from_secs(600);
 pub(crate) fn start(state: &AppState) -> TaskTracker {
     let tasks = TaskTracker::new();
     let swept = state.clone();
-    tasks.spawn(every(state.clone(), NOW, SWEEP, async move || swept.sessions().sweep(Instant::now())));
+    tasks.spawn(every(state.clone(), NOW, SWEEP, async move || {
+        swept.sessions().sweep(Instant::now());
+        if let Err(error) = swept.store().forget_changes(swept.config().events.keep).await {
+            tracing::error!(error = chain(&error), "old events could not be forgotten");
+        }
+        if let Err(error) = swept.people().sweep().await {
+            tracing::error!(error = chain(&error), "expired tokens could not be forgotten");
+        }
+    }));
     let kept = state.clone();
     tasks.spawn(every(state.clone(), NOW, RETENTION, async move || {
         if let Err(error) = retention::run(&kept).await {

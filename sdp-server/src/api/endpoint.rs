@@ -1,0 +1,74 @@
+//! How an endpoint is declared: method, path, rule and handler together. The router takes nothing else, so that there
+//! is no endpoint without a rule.
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    handler::Handler,
+    middleware,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use http::Method;
+
+use crate::{AppState, auth::Rule};
+
+/// What is declared of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The method. `GET` answers `HEAD` as well.
+    pub method: Method,
+    /// The path, with `{parameters}`.
+    pub path: &'static str,
+    /// Who may use it.
+    pub rule: Rule,
+}
+
+/// An endpoint with what answers it.
+pub(super) struct Served {
+    pub(super) endpoint: Endpoint,
+    handler: MethodRouter<AppState>,
+}
+
+fn serve<H, T>(method: Method, filter: MethodFilter, path: &'static str, rule: Rule, handler: H) -> Served
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    Served { endpoint: Endpoint { method, path, rule }, handler: on(filter, handler) }
+}
+
+/// Defines a function for each method.
+macro_rules! methods {
+    ($($name:ident = $method:ident;)*) => {
+        $(pub(super) fn $name<H, T>(path: &'static str, rule: Rule, handler: H) -> Served
+        where
+            H: Handler<T, AppState>,
+            T: 'static,
+        {
+            serve(Method::$method, MethodFilter::$method, path, rule, handler)
+        })*
+    };
+}
+
+methods! {
+    get = GET;
+    post = POST;
+    put = PUT;
+    patch = PATCH;
+    delete = DELETE;
+}
+
+impl Served {
+    /// Takes bodies up to this size.
+    pub(super) fn up_to(mut self, bytes: usize) -> Self {
+        self.handler = self.handler.layer(DefaultBodyLimit::max(bytes));
+        self
+    }
+
+    /// Adds it to a router, behind the guard of its rule.
+    pub(super) fn mount(self, router: Router<AppState>, state: &AppState) -> Router<AppState> {
+        let Self { endpoint: Endpoint { path, rule, .. }, handler } = self;
+        let guard = middleware::from_fn_with_state((state.clone(), rule), crate::auth::guard);
+        router.route(path, handler.route_layer(guard))
+    }
+}

@@ -68,6 +68,8 @@ codes! {
     PortTaken = "port-taken", 409, "The host port is taken";
     /// Another sandbox owns the route; the detail names it.
     RouteClaimed = "route-claimed", 409, "Another sandbox owns the route";
+    /// It is not any more as the caller last saw it.
+    Changed = "changed", 412, "It has changed meanwhile";
     /// Too many attempts.
     RateLimited = "rate-limited", 429, "Too many attempts";
     /// Something is larger than the limit.

@@ -105,6 +105,7 @@ impl AppState {
     /// # Errors
     /// [`ServerError::Recover`]; [`ServerError::Store`].
     pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
+        store.forget_interrupted().await?;
         store.tell(&Change::Started { version: env!("CARGO_PKG_VERSION").into() }).await?;
         let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone());
         hub.recover().await?;

@@ -25,7 +25,7 @@ use crate::{
             AgentName, BranchName, EnvName, EnvironmentName, RepoName, SandboxName, ServiceName, TemplateName, UserName,
         },
         route::RouteTarget,
-        sandbox::Sandbox,
+        sandbox::{Sandbox, SandboxState},
         shape::{Services, Shape},
         units,
         user::Role,
@@ -248,12 +248,12 @@ pub struct DeployAgain {
     pub credentials: Option<CredentialsFrame>,
 }
 
-/// One page of a list, newest first.
+/// One page of a list: newest first, or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Pass as `before` for the next page; none at the end.
+    /// Pass as `before`, or in a list by name as `after`, for the next page; none at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -277,6 +277,27 @@ pub struct DeploymentFilter {
     /// Only those older than this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<DeploymentId>,
+    /// At most this many: 1 to 500, default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// `GET /api/sandboxes?…`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxFilter {
+    /// Only those of this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserName>,
+    /// Only those in this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentName>,
+    /// Only those in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<SandboxState>,
+    /// Only those whose names come after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<SandboxName>,
     /// At most this many: 1 to 500, default 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use sdp_core::{
-    ErrorCode,
     api::{
         Page,
         audit::{AuditAction, AuditEntry, AuditFilter},
@@ -11,18 +10,14 @@ use sdp_core::{
     problem::chain,
 };
 
-use super::{Json, Query};
+use super::{Json, MAX_LIMIT, Query, check_limit};
 use crate::{ApiError, AppState, auth::SignedIn, store::Deed};
-
-const MAX_LIMIT: u32 = 500;
 
 pub(super) async fn list(
     State(state): State<AppState>,
     Query(filter): Query<AuditFilter>,
 ) -> Result<Json<Page<AuditEntry>>, ApiError> {
-    if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
-        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
-    }
+    check_limit(filter.limit, MAX_LIMIT)?;
     Ok(Json(state.store().audit(&filter).await?))
 }
 

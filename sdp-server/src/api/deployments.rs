@@ -10,7 +10,7 @@ use sdp_core::{
 use serde::Deserialize;
 
 use super::{
-    Json, Path, Query,
+    Json, MAX_LIMIT, Path, Query, check_limit,
     extract::Optional,
     in_full, rollback,
     sandboxes::{SandboxPath, find_live as find_sandbox},
@@ -22,8 +22,6 @@ use crate::{
     sandboxes::destination,
     store::Deed,
 };
-
-const MAX_LIMIT: u32 = 500;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct DeploymentPath {
@@ -90,9 +88,7 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Query(filter): Query<DeploymentFilter>,
 ) -> Result<Json<Page<Deployment>>, ApiError> {
-    if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
-        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
-    }
+    check_limit(filter.limit, MAX_LIMIT)?;
     Ok(Json(state.store().deployments(&filter).await?))
 }
 

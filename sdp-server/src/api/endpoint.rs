@@ -10,6 +10,7 @@ use axum::{
 };
 use http::Method;
 
+use super::idempotency::{self, Holds};
 use crate::{AppState, auth::Rule};
 
 /// What is declared of an endpoint.
@@ -27,6 +28,8 @@ pub struct Endpoint {
 pub(super) struct Served {
     pub(super) endpoint: Endpoint,
     handler: MethodRouter<AppState>,
+    /// Whether it takes an `Idempotency-Key`, and what its answers hold.
+    once: Option<Holds>,
 }
 
 fn serve<H, T>(method: Method, filter: MethodFilter, path: &'static str, rule: Rule, handler: H) -> Served
@@ -34,7 +37,7 @@ where
     H: Handler<T, AppState>,
     T: 'static,
 {
-    Served { endpoint: Endpoint { method, path, rule }, handler: on(filter, handler) }
+    Served { endpoint: Endpoint { method, path, rule }, handler: on(filter, handler), once: None }
 }
 
 /// Defines a function for each method.
@@ -65,9 +68,19 @@ impl Served {
         self
     }
 
+    /// Takes an `Idempotency-Key`.
+    pub(super) fn once(mut self, holds: Holds) -> Self {
+        self.once = Some(holds);
+        self
+    }
+
     /// Adds it to a router, behind the guard of its rule.
     pub(super) fn mount(self, router: Router<AppState>, state: &AppState) -> Router<AppState> {
-        let Self { endpoint: Endpoint { path, rule, .. }, handler } = self;
+        let Self { endpoint: Endpoint { path, rule, .. }, mut handler, once } = self;
+        if let Some(holds) = once {
+            let layer = middleware::from_fn_with_state((state.clone(), holds), idempotency::once);
+            handler = handler.route_layer(layer);
+        }
         let guard = middleware::from_fn_with_state((state.clone(), rule), crate::auth::guard);
         router.route(path, handler.route_layer(guard))
     }

@@ -8,7 +8,10 @@ use sdp_core::{
 };
 use serde::Deserialize;
 
-use super::{Json, Path};
+use super::{
+    Json, Path,
+    etag::{IfMatch, Tagged},
+};
 use crate::{ApiError, AppState, auth::SignedIn};
 
 #[derive(Debug, Deserialize)]
@@ -23,8 +26,8 @@ pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Envir
 pub(super) async fn one(
     State(state): State<AppState>,
     Path(path): Path<EnvironmentPath>,
-) -> Result<Json<Environment>, ApiError> {
-    find(&state, &path.name).await.map(Json).map_err(|error| error.field("name"))
+) -> Result<Tagged<Environment>, ApiError> {
+    find(&state, &path.name).await.map(Tagged::of).map_err(|error| error.field("name"))
 }
 
 /// The environment, or that there is none.
@@ -36,26 +39,27 @@ pub(super) async fn create(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Json(body): Json<SaveEnvironment>,
-) -> Result<(StatusCode, Json<Environment>), ApiError> {
+) -> Result<Tagged<Environment>, ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("environment"))?;
     let environment = checked(&state, name, body).await?;
     let inserted = state.store().insert_environment(&environment).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
     told(&state, &signed_in, AuditAction::EnvironmentCreate, &environment.name).await;
-    Ok((StatusCode::CREATED, Json(environment)))
+    Ok(Tagged::of(environment).created())
 }
 
 pub(super) async fn replace(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<EnvironmentPath>,
+    IfMatch(expected): IfMatch,
     Json(body): Json<SaveEnvironment>,
-) -> Result<Json<Environment>, ApiError> {
+) -> Result<Tagged<Environment>, ApiError> {
     super::same_name(&path.name, body.name.as_ref())?;
     let environment = checked(&state, path.name, body).await?;
-    if state.store().replace_environment(&environment).await? {
+    if state.store().replace_environment(&environment, &expected).await? {
         told(&state, &signed_in, AuditAction::EnvironmentReplace, &environment.name).await;
-        return Ok(Json(environment));
+        return Ok(Tagged::of(environment));
     }
     Err(ApiError::not_found("environment", &environment.name).field("name"))
 }
@@ -64,8 +68,9 @@ pub(super) async fn delete(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<EnvironmentPath>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    if state.store().delete_environment(&path.name).await? {
+    if state.store().delete_environment(&path.name, &expected).await? {
         told(&state, &signed_in, AuditAction::EnvironmentDelete, &path.name).await;
         return Ok(StatusCode::NO_CONTENT);
     }

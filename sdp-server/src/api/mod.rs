@@ -6,9 +6,11 @@ mod audit;
 mod deployments;
 mod endpoint;
 mod environments;
+mod etag;
 mod explain;
 mod extract;
 mod health;
+mod idempotency;
 mod lifecycle;
 mod live;
 mod logs;
@@ -33,11 +35,15 @@ use axum::{
 use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem, protocol};
 
-use self::endpoint::{Served, delete, get, patch, post, put};
+pub(crate) use self::idempotency::KEPT;
 pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
 pub use self::{
     endpoint::Endpoint,
     extract::{Json, Path, Query, SecretJson},
+};
+use self::{
+    endpoint::{Served, delete, get, patch, post, put},
+    idempotency::Holds,
 };
 use crate::{ApiError, AppState, auth::Rule};
 
@@ -69,7 +75,7 @@ fn served() -> Vec<Served> {
         post("/api/logout", Rule::Session, session::logout),
         get("/api/me", Rule::Viewer, session::me),
         get("/api/tokens", Rule::Session, tokens::list),
-        post("/api/tokens", Rule::Session, tokens::create),
+        post("/api/tokens", Rule::Session, tokens::create).once(Holds::Secret),
         delete("/api/tokens/{id}", Rule::Session, tokens::revoke),
         get("/api/users", Rule::Admin, users::list),
         get("/api/users/{name}", Rule::Admin, users::one),
@@ -77,33 +83,33 @@ fn served() -> Vec<Served> {
         get("/api/audit", Rule::Viewer, audit::list),
         // Agents and what they can deploy.
         get("/api/agents", Rule::Viewer, agents::list),
-        post("/api/agents", Rule::Admin, agents::enrol),
+        post("/api/agents", Rule::Admin, agents::enrol).once(Holds::Secret),
         get("/api/agents/{name}", Rule::Viewer, agents::one),
-        post("/api/agents/{name}/rotate", Rule::Admin, agents::rotate),
+        post("/api/agents/{name}/rotate", Rule::Admin, agents::rotate).once(Holds::Secret),
         delete("/api/agents/{name}", Rule::Admin, agents::revoke),
         get("/api/repos", Rule::Viewer, repos::list),
         get("/api/repos/{repo}/branches", Rule::Viewer, repos::branches),
         // Where sandboxes live, and what they are made from.
         get("/api/environments", Rule::Viewer, environments::list),
-        post("/api/environments", Rule::Admin, environments::create),
+        post("/api/environments", Rule::Admin, environments::create).once(Holds::Plain),
         get("/api/environments/{name}", Rule::Viewer, environments::one),
         put("/api/environments/{name}", Rule::Admin, environments::replace),
         delete("/api/environments/{name}", Rule::Admin, environments::delete),
         get("/api/templates", Rule::Viewer, templates::list),
-        post("/api/templates", Rule::Developer, templates::create),
+        post("/api/templates", Rule::Developer, templates::create).once(Holds::Plain),
         get("/api/templates/{name}", Rule::Viewer, templates::one),
         put("/api/templates/{name}", Rule::Template, templates::replace),
         delete("/api/templates/{name}", Rule::Template, templates::delete),
         // Sandboxes and their routes.
         get("/api/sandboxes", Rule::Viewer, sandboxes::list),
-        post("/api/sandboxes", Rule::Developer, sandboxes::create),
+        post("/api/sandboxes", Rule::Developer, sandboxes::create).once(Holds::Plain),
         get("/api/sandboxes/{name}", Rule::Viewer, sandboxes::one),
         patch("/api/sandboxes/{name}", Rule::Sandbox, sandboxes::change),
         delete("/api/sandboxes/{name}", Rule::Sandbox, sandboxes::delete),
-        post("/api/sandboxes/{name}/deploy", Rule::Sandbox, lifecycle::deploy),
+        post("/api/sandboxes/{name}/deploy", Rule::Sandbox, lifecycle::deploy).once(Holds::Plain),
         post("/api/sandboxes/{name}/sleep", Rule::Sandbox, lifecycle::sleep),
         post("/api/sandboxes/{name}/wake", Rule::Sandbox, lifecycle::wake),
-        post("/api/sandboxes/{name}/deployments", Rule::Sandbox, deployments::create_in_sandbox),
+        post("/api/sandboxes/{name}/deployments", Rule::Sandbox, deployments::create_in_sandbox).once(Holds::Plain),
         get("/api/sandboxes/{name}/routes", Rule::Viewer, routes::table),
         put("/api/sandboxes/{name}/routes", Rule::Sandbox, routes::set_many),
         put("/api/sandboxes/{name}/routes/{service}", Rule::Sandbox, routes::set_one),
@@ -111,13 +117,13 @@ fn served() -> Vec<Served> {
         get("/api/explain", Rule::Viewer, explain::request),
         // Deployments and their logs.
         get("/api/deployments", Rule::Viewer, deployments::list),
-        post("/api/deployments", Rule::Developer, deployments::create),
+        post("/api/deployments", Rule::Developer, deployments::create).once(Holds::Plain),
         get("/api/deployments/{id}", Rule::Viewer, deployments::one),
         post("/api/deployments/{id}/cancel", Rule::Deployment, deployments::cancel),
         post("/api/deployments/{id}/stop", Rule::Deployment, deployments::stop),
         post("/api/deployments/{id}/restart", Rule::Deployment, deployments::restart),
-        post("/api/deployments/{id}/retry", Rule::Deployment, deployments::retry),
-        post("/api/deployments/{id}/rollback", Rule::Deployment, rollback::rollback),
+        post("/api/deployments/{id}/retry", Rule::Deployment, deployments::retry).once(Holds::Plain),
+        post("/api/deployments/{id}/rollback", Rule::Deployment, rollback::rollback).once(Holds::Plain),
         get("/api/deployments/{id}/log", Rule::Viewer, logs::log),
         get("/ws/deployments/{id}", Rule::Viewer, stream::follow),
         get("/ws/events", Rule::Viewer, live::follow),
@@ -129,6 +135,19 @@ fn served() -> Vec<Served> {
         post("/ws/agent/session/frames", Rule::Agent, agent_link::bring).up_to(protocol::MAX_BODY_BYTES),
         post("/ws/agent/session/end", Rule::Agent, agent_link::end),
     ]
+}
+
+/// How many items a page has at most.
+const MAX_LIMIT: u32 = 500;
+
+/// Refuses a page of a size that there is not.
+fn check_limit(limit: Option<u32>, max: u32) -> Result<(), ApiError> {
+    match limit {
+        Some(limit) if !(1..=max).contains(&limit) => {
+            Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {max}")).field("limit"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// That something to be made has no name.

@@ -10,7 +10,7 @@ use sdp_core::{
 };
 use serde::Deserialize;
 
-use super::{Json, Path, Query};
+use super::{Json, Path, Query, check_limit};
 use crate::{
     ApiError, AppState,
     auth::SignedIn,
@@ -48,9 +48,7 @@ pub(super) async fn branches(
     Query(filter): Query<BranchFilter>,
 ) -> Result<Json<Vec<Branch>>, ApiError> {
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
-    }
+    check_limit(Some(limit), MAX_LIMIT)?;
     let agents = state.hub().agents().await?;
     let mut declaring: Vec<_> = agents.iter().filter(|agent| declares(agent, &repo)).collect();
     declaring.sort_by_key(|agent| !agent.connected);

@@ -10,11 +10,15 @@ use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
     AuditSubject, DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
-    api::{ChangeSandbox, CreateSandbox, SandboxDetail, audit::AuditAction},
+    api::{ChangeSandbox, CreateSandbox, Page, SandboxDetail, SandboxFilter, audit::AuditAction},
 };
 use serde::Deserialize;
 
-use super::{Json, Path, environments, in_full, routing, templates};
+use super::{
+    Json, MAX_LIMIT, Path, Query, check_limit, environments,
+    etag::{IfMatch, Tagged},
+    in_full, routing, templates,
+};
 use crate::{
     ApiError, AppState,
     auth::{SignedIn, Standing},
@@ -39,8 +43,12 @@ pub(super) struct SandboxPath {
     pub(super) name: SandboxName,
 }
 
-pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Sandbox>>, ApiError> {
-    Ok(Json(state.store().sandboxes().await?))
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Query(filter): Query<SandboxFilter>,
+) -> Result<Json<Page<Sandbox>>, ApiError> {
+    check_limit(filter.limit, MAX_LIMIT)?;
+    Ok(Json(state.store().sandboxes_page(&filter).await?))
 }
 
 pub(super) async fn create(
@@ -115,7 +123,7 @@ fn after(now: Timestamp, lifetime: Duration) -> Result<Timestamp, ApiError> {
 pub(super) async fn one(
     State(state): State<AppState>,
     Path(path): Path<SandboxPath>,
-) -> Result<Json<SandboxDetail>, ApiError> {
+) -> Result<Tagged<SandboxDetail>, ApiError> {
     let mut record = find_record(&state, &path.name).await?;
     let now = Timestamp::now();
     if record.sandbox.state != SandboxState::Deleting
@@ -124,7 +132,12 @@ pub(super) async fn one(
     {
         record = used;
     }
-    detail(&state, record, now).await.map(Json)
+    tagged(&state, record, now).await
+}
+
+async fn tagged(state: &AppState, record: SandboxRecord, now: Timestamp) -> Result<Tagged<SandboxDetail>, ApiError> {
+    let version = record.version();
+    Ok(Tagged::new(version, detail(state, record, now).await?))
 }
 
 /// A sandbox with the newest deployment of each of its repos.
@@ -161,8 +174,9 @@ pub(super) async fn change(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
+    IfMatch(expected): IfMatch,
     Json(body): Json<ChangeSandbox>,
-) -> Result<Json<SandboxDetail>, ApiError> {
+) -> Result<Tagged<SandboxDetail>, ApiError> {
     let now = Timestamp::now();
     let expires_at = match (body.expires_in, body.expires_at) {
         (None, None) => None,
@@ -191,7 +205,7 @@ pub(super) async fn change(
         return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("shared_with"));
     }
     in_full(async move {
-        let record = state.store().change_sandbox(&path.name, expires_at, shared_with.clone()).await?;
+        let record = state.store().change_sandbox(&path.name, &expected, expires_at, shared_with.clone()).await?;
         let record = record.ok_or_else(|| ApiError::not_found("sandbox", &path.name).field("name"))?;
         let deed = |action| signed_in.deed(action, AuditSubject::sandbox(&path.name));
         let extended = expires_at.map(|end| deed(AuditAction::SandboxExtend).detail(format!("until {end}")));
@@ -201,7 +215,7 @@ pub(super) async fn change(
             deed(AuditAction::SandboxShare).detail(detail)
         });
         state.audit(extended.into_iter().chain(shared).collect()).await;
-        detail(&state, record, now).await.map(Json)
+        tagged(&state, record, now).await
     })
     .await
 }
@@ -211,9 +225,10 @@ pub(super) async fn delete(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
+    IfMatch(expected): IfMatch,
 ) -> Result<Response, ApiError> {
     let name = path.name;
-    if state.store().begin_delete(&name).await?.is_none() {
+    if state.store().begin_delete_if(&name, &expected).await?.is_none() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     tracing::info!(sandbox = %name, user = %signed_in.session.user(), "sandbox is being deleted");

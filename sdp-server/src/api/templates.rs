@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     Json, Path,
+    etag::{IfMatch, Tagged},
     sandboxes::{copy, find_record},
 };
 use crate::{ApiError, AppState, auth::SignedIn};
@@ -27,8 +28,8 @@ pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Templ
 pub(super) async fn one(
     State(state): State<AppState>,
     Path(path): Path<TemplatePath>,
-) -> Result<Json<Template>, ApiError> {
-    find(&state, &path.name).await.map(Json).map_err(|error| error.field("name"))
+) -> Result<Tagged<Template>, ApiError> {
+    find(&state, &path.name).await.map(Tagged::of).map_err(|error| error.field("name"))
 }
 
 /// The template, or that there is none.
@@ -40,27 +41,28 @@ pub(super) async fn create(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Json(body): Json<SaveTemplate>,
-) -> Result<(StatusCode, Json<Template>), ApiError> {
+) -> Result<Tagged<Template>, ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("template"))?;
     let template = template(&state, name, signed_in.user(), body).await?;
     let inserted = state.store().insert_template(&template).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
     told(&state, &signed_in, AuditAction::TemplateCreate, &template.name).await;
-    Ok((StatusCode::CREATED, Json(template)))
+    Ok(Tagged::of(template).created())
 }
 
 pub(super) async fn replace(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<TemplatePath>,
+    IfMatch(expected): IfMatch,
     Json(body): Json<SaveTemplate>,
-) -> Result<Json<Template>, ApiError> {
+) -> Result<Tagged<Template>, ApiError> {
     super::same_name(&path.name, body.name.as_ref())?;
     let owner = find(&state, &path.name).await.map_err(|error| error.field("name"))?.owner;
     let template = template(&state, path.name, &owner, body).await?;
-    if state.store().replace_template(&template).await? {
+    if state.store().replace_template(&template, &expected).await? {
         told(&state, &signed_in, AuditAction::TemplateReplace, &template.name).await;
-        return Ok(Json(template));
+        return Ok(Tagged::of(template));
     }
     Err(ApiError::not_found("template", &template.name).field("name"))
 }
@@ -69,8 +71,9 @@ pub(super) async fn delete(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<TemplatePath>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    if state.store().delete_template(&path.name).await? {
+    if state.store().delete_template(&path.name, &expected).await? {
         told(&state, &signed_in, AuditAction::TemplateDelete, &path.name).await;
         return Ok(StatusCode::NO_CONTENT);
     }

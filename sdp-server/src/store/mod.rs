@@ -13,6 +13,7 @@ mod deployments;
 mod environments;
 mod error;
 mod fold;
+mod idempotency;
 #[cfg(test)]
 mod migration_tests;
 mod people;
@@ -28,6 +29,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 mod values;
+mod version;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -39,9 +41,11 @@ pub use self::{
     audit::Deed,
     changes::Changes,
     error::StoreError,
+    idempotency::{Answer, Once, RequestId},
     people::UserRecord,
     ports::{PortChoice, PortHolder},
     sandboxes::SandboxRecord,
+    version::{Expected, Version},
 };
 use self::{readers::Readers, writer::Writer};
 
@@ -54,6 +58,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0006_rollback.sql")),
     M::up(include_str!("migrations/0007_people.sql")),
     M::up(include_str!("migrations/0008_changes.sql")),
+    M::up(include_str!("migrations/0009_idempotency.sql")),
 ];
 
 /// The database. Clones share everything.

@@ -4,18 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use sdp_core::{
-    AgentName, Deployment, DeploymentId, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName, ServiceSpec,
-    Services, Shape, UserName,
+    AgentName, Deployment, DeploymentId, EnvironmentName, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName,
+    ServiceSpec, Services, Shape, UserName,
+    api::{Page, SandboxFilter},
 };
 
 use super::{
-    Store, StoreError,
+    Expected, Store, StoreError, Version,
     error::is_taken,
     routing::give_key,
     values::{json, micros, text, time, to_json},
 };
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 500;
 
 /// A sandbox with all that is kept of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +75,15 @@ impl Store {
         Ok(self.sandbox_records().await?.into_iter().map(|record| record.sandbox).collect())
     }
 
+    /// One page of sandboxes, by name. A limit out of range is taken to the nearest allowed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn sandboxes_page(&self, filter: &SandboxFilter) -> Result<Page<Sandbox>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| page(connection, &filter)).await
+    }
+
     /// Every sandbox with all that is kept of it, by name.
     ///
     /// # Errors
@@ -92,21 +105,29 @@ impl Store {
     /// Moves a sandbox's end, and sets whom it is shared with; what is absent stays. None when there is none.
     ///
     /// # Errors
-    /// [`StoreError::Deleting`].
+    /// [`StoreError::Deleting`]; [`StoreError::Changed`].
     pub async fn change_sandbox(
         &self,
         name: &SandboxName,
+        expected: &Expected,
         expires_at: Option<Timestamp>,
         shared_with: Option<BTreeSet<UserName>>,
     ) -> Result<Option<SandboxRecord>, StoreError> {
-        self.change(name, move |record| {
-            let sandbox = &mut record.sandbox;
-            sandbox.expires_at = expires_at.unwrap_or(sandbox.expires_at);
-            if let Some(shared_with) = shared_with {
-                sandbox.shared_with = shared_with;
-            }
-        })
-        .await
+        let (name, expected) = (name.clone(), expected.clone());
+        self.writer
+            .write(move |connection| {
+                let Some(mut record) = load(connection, &name)? else { return Ok(None) };
+                record.admit()?;
+                expected.check("sandbox", name.as_str(), &record.versioned())?;
+                let sandbox = &mut record.sandbox;
+                sandbox.expires_at = expires_at.unwrap_or(sandbox.expires_at);
+                if let Some(shared_with) = shared_with {
+                    sandbox.shared_with = shared_with;
+                }
+                save(connection, &record)?;
+                Ok(Some(record))
+            })
+            .await
     }
 
     /// Takes note that a sandbox is used: it goes to sleep later, and is no longer asleep if `wakes`.
@@ -211,9 +232,23 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn begin_delete(&self, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
-        let name = name.clone();
+        self.begin_delete_if(name, &Expected::ANY).await
+    }
+
+    /// As [`begin_delete`](Self::begin_delete), if the sandbox is as expected.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`].
+    pub async fn begin_delete_if(
+        &self,
+        name: &SandboxName,
+        expected: &Expected,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let (name, expected) = (name.clone(), expected.clone());
         self.writer
             .write(move |connection| {
+                let Some(before) = load(connection, &name)? else { return Ok(None) };
+                expected.check("sandbox", name.as_str(), &before.versioned())?;
                 let query = "UPDATE sandboxes SET state = 'deleting', problem = NULL
                     WHERE name = ?1 AND state <> 'deleting'";
                 connection.prepare_cached(query)?.execute([name.as_str()])?;
@@ -285,6 +320,15 @@ impl Store {
 }
 
 impl SandboxRecord {
+    /// Its version: of the sandbox itself and its shape, not of what is deployed into it.
+    pub fn version(&self) -> Version {
+        Version::of(&self.versioned())
+    }
+
+    fn versioned(&self) -> (&Sandbox, &Shape) {
+        (&self.sandbox, &self.shape)
+    }
+
     /// Refuses what cannot be done to a sandbox that is being deleted.
     ///
     /// # Errors
@@ -369,6 +413,30 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
             to_json(&record.sandbox.shared_with),
         ])?;
     Ok(())
+}
+
+fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<Sandbox>, StoreError> {
+    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let query = "SELECT * FROM sandboxes
+        WHERE name > :after AND (:owner IS NULL OR owner = :owner)
+            AND (:environment IS NULL OR environment = :environment) AND (:state IS NULL OR state = :state)
+        ORDER BY name LIMIT :limit";
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(named_params! {
+        ":after": filter.after.as_ref().map_or("", SandboxName::as_str),
+        ":owner": filter.owner.as_ref().map(UserName::as_str),
+        ":environment": filter.environment.as_ref().map(EnvironmentName::as_str),
+        ":state": filter.state.map(SandboxState::as_str),
+        ":limit": limit + 1,
+    })?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(from_row(row)?.sandbox);
+    }
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(|last| last.name.to_string());
+    Ok(Page { items, next })
 }
 
 fn load(connection: &Connection, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {

@@ -21,6 +21,7 @@ mod ports;
 mod privileges;
 mod recovery;
 mod requests;
+mod retries;
 mod rollback;
 mod routes;
 mod security;

@@ -17,6 +17,8 @@ pub mod problem;
 pub mod protocol;
 pub mod repos;
 pub mod routes;
+#[cfg(feature = "openapi")]
+pub mod schema;
 
 pub use clock::{Clock, SystemClock};
 pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};

@@ -11,6 +11,7 @@ macro_rules! codes {
         /// The machine-readable cause of an error. Names are stable; new ones may be added, and a
         /// program that does not know one treats it as [`ErrorCode::Internal`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
@@ -120,6 +121,7 @@ impl std::fmt::Display for ErrorCode {
 
 /// An error as it is told to another program or a person: RFC 9457 problem details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[error("{detail}")]
 pub struct Problem {
     /// The stable type: `urn:sdp:problem:<code>`.

@@ -15,6 +15,7 @@ macro_rules! actions {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
         /// What was done. Names are stable; new ones may be added.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
         #[non_exhaustive]
         pub enum AuditAction {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
@@ -117,16 +118,19 @@ impl std::str::FromStr for AuditAction {
 
 /// One thing that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// Its place: later entries have larger ones.
     pub id: u64,
     /// When.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub at: Timestamp,
     /// Who; none when the platform did it of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserName>,
     /// From which address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Address>"))]
     pub address: Option<IpAddr>,
     /// What.
     pub action: AuditAction,
@@ -143,6 +147,7 @@ pub struct AuditEntry {
 
 /// `GET /api/audit?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AuditFilter {
     /// Only what this user did.

@@ -20,6 +20,7 @@ use crate::model::{
 
 /// `/ws/events?…`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LiveQuery {
     /// The first event wanted; those from now on when absent.
@@ -29,6 +30,7 @@ pub struct LiveQuery {
 
 /// What the stream says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum LiveNotice {
     /// It begins with this event, which may be still to come.
@@ -47,10 +49,12 @@ pub enum LiveNotice {
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct LiveEvent {
     /// Its number: later events have larger ones.
     pub seq: u64,
     /// When.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub at: Timestamp,
     /// What changed.
     #[serde(flatten)]
@@ -59,6 +63,7 @@ pub struct LiveEvent {
 
 /// What changed. New kinds may be added: a program passes over those that it does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Change {
@@ -140,6 +145,7 @@ pub enum Change {
 
 /// What happened to something that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Happened {
     /// It was made.
@@ -152,6 +158,7 @@ pub enum Happened {
 
 /// What happened to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentHappened {
     /// It was enrolled.

@@ -36,16 +36,19 @@ use crate::{
 
 /// `POST /api/login`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// The git user.
     pub username: UserName,
     /// The git password or access token.
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub password: SecretString,
 }
 
 /// The answer to `POST /api/login`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct LoginResponse {
     /// Who is signed in.
     pub user: UserName,
@@ -54,11 +57,13 @@ pub struct LoginResponse {
     /// A bearer token for `Authorization: Bearer …`, valid as long as the session.
     pub token: String,
     /// When the session ends at the latest.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub expires_at: Timestamp,
 }
 
 /// `GET /api/repos`: a repo and the agents that can deploy it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Repo {
     /// Its name.
     pub name: RepoName,
@@ -75,6 +80,7 @@ pub struct Repo {
 /// `POST /api/environments`, and `PUT /api/environments/{name}`, which sets everything anew. The
 /// fields are those of [`Environment`](crate::Environment).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SaveEnvironment {
     /// Its name; a `PUT` has it in its path.
@@ -94,14 +100,17 @@ pub struct SaveEnvironment {
     pub ports: Option<PortRange>,
     /// How long its sandboxes live.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub sandbox_lifetime: Option<Duration>,
     /// After how long without use its sandboxes go to sleep.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub idle_after: Option<Duration>,
 }
 
 /// `POST /api/templates`, and `PUT /api/templates/{name}`, which sets everything anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SaveTemplate {
     /// Its name; a `PUT` has it in its path.
@@ -118,11 +127,13 @@ pub struct SaveTemplate {
     pub routes: BTreeMap<ServiceName, RouteTarget>,
     /// How long sandboxes made from it live.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
 }
 
 /// `POST /api/sandboxes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSandbox {
     /// Its name.
@@ -132,6 +143,7 @@ pub struct CreateSandbox {
     pub environment: Option<EnvironmentName>,
     /// How long it lives; as its template, its environment or the server says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
     /// The template whose shape it begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,13 +165,16 @@ impl CreateSandbox {
 
 /// `PATCH /api/sandboxes/{name}`: when it expires, in one of two ways, and whom it is shared with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeSandbox {
     /// So long from now.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
     /// At this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<Timestamp>,
     /// Who may do with it what its owner may, in place of those who may now. Only the owner and admins say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,6 +183,7 @@ pub struct ChangeSandbox {
 
 /// The answer to `POST /api/sandboxes/{name}/deploy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct DeployedSandbox {
     /// The deployments that have begun, by repo.
     pub deployments: Vec<Deployment>,
@@ -178,6 +194,7 @@ pub struct DeployedSandbox {
 
 /// A service that could not be deployed, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RefusedService {
     /// Its repo.
     pub repo: RepoName,
@@ -187,6 +204,7 @@ pub struct RefusedService {
 
 /// The answer to `GET /api/sandboxes/{name}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SandboxDetail {
     /// The sandbox.
     #[serde(flatten)]
@@ -210,6 +228,7 @@ pub struct SandboxDetail {
 
 /// `POST /api/deployments` and `POST /api/sandboxes/{name}/deployments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDeployment {
     /// The repo.
@@ -241,6 +260,7 @@ impl CreateDeployment {
 /// The body, if there is one, of the calls that deploy what is known already: `POST /api/sandboxes/{name}/deploy` and
 /// a deployment's `retry` and `rollback`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeployAgain {
     /// Git credentials for this alone, as in [`CreateDeployment`].
@@ -250,6 +270,7 @@ pub struct DeployAgain {
 
 /// One page of a list: newest first, or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
@@ -260,6 +281,7 @@ pub struct Page<T> {
 
 /// `GET /api/deployments?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentFilter {
     /// Only those of this sandbox.
@@ -284,6 +306,7 @@ pub struct DeploymentFilter {
 
 /// `GET /api/sandboxes?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SandboxFilter {
     /// Only those of this user.
@@ -305,6 +328,7 @@ pub struct SandboxFilter {
 
 /// `GET /api/repos/{repo}/branches?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BranchFilter {
     /// Only names that contain this, whatever their case.
@@ -317,6 +341,7 @@ pub struct BranchFilter {
 
 /// The last frame of `/ws/deployments/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum StreamEnd {
     /// The pipeline has finished: nothing more will come.

@@ -13,12 +13,14 @@ use crate::model::{
 
 /// The answer to `GET /api/me`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Me {
     /// Who is signed in.
     pub user: UserName,
     /// What they may do with what they signed in with: a token may less than its user.
     pub role: Role,
     /// When that ends at the latest.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub expires_at: Timestamp,
     /// The token it is, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,6 +29,7 @@ pub struct Me {
 
 /// `POST /api/logout?…`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LogoutQuery {
     /// End every session of this user, not only this one.
@@ -36,6 +39,7 @@ pub struct LogoutQuery {
 
 /// `POST /api/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What it is for.
@@ -44,11 +48,13 @@ pub struct CreateToken {
     pub scopes: BTreeSet<Scope>,
     /// How long it lives: at most 366 days, 90 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
 }
 
 /// The answer to `POST /api/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct NewToken {
     /// For the header `Authorization: Bearer …`. It is shown this once.
     pub secret: String,
@@ -59,6 +65,7 @@ pub struct NewToken {
 
 /// `PUT /api/users/{name}`: what is absent stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {
     /// What they may do.
@@ -71,6 +78,7 @@ pub struct ChangeUser {
 
 /// `POST /api/agents`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolAgent {
     /// Its name.
@@ -79,6 +87,7 @@ pub struct EnrolAgent {
 
 /// The answer to `POST /api/agents` and `POST /api/agents/{name}/rotate`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct EnrolledAgent {
     /// Its name.
     pub name: AgentName,

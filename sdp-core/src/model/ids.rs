@@ -9,6 +9,7 @@ use super::names::{RepoName, SandboxName};
 
 /// Names one deployment: a UUID version 7 (RFC 9562), so that ids sort by creation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct DeploymentId(Uuid);
 
@@ -40,6 +41,7 @@ impl FromStr for DeploymentId {
 
 /// Names one API token: a UUID version 7, so that ids sort by creation time. It is no secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct TokenId(Uuid);
 
@@ -71,6 +73,7 @@ impl FromStr for TokenId {
 
 /// What a deployer runs at most one of: a repo, in a sandbox or (quick deploy) outside any.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct InstanceKey {
     /// The sandbox; none for a quick deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]

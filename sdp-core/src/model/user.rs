@@ -15,6 +15,7 @@ macro_rules! ranks {
     ($(#[$doc:meta])* $name:ident, $error:ident, $kind:literal { $($(#[$each:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
         pub enum $name {
             $($(#[$each])* #[serde(rename = $text)] $variant,)*
         }
@@ -86,6 +87,7 @@ impl Scope {
 
 /// A person who has signed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct User {
     /// The git user name.
     pub name: UserName,
@@ -95,13 +97,16 @@ pub struct User {
     #[serde(default)]
     pub disabled: bool,
     /// When they first signed in.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub first_seen: Timestamp,
     /// When they last signed in.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub last_seen: Timestamp,
 }
 
 /// A token for scripts, without the secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct ApiToken {
     /// Its id.
     pub id: TokenId,
@@ -112,11 +117,14 @@ pub struct ApiToken {
     /// What it may be used for.
     pub scopes: BTreeSet<Scope>,
     /// When it was made.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     /// When it ends.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub expires_at: Timestamp,
     /// When it was last used, to the minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub last_used: Option<Timestamp>,
 }
 

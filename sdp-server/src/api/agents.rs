@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use sdp_core::{
     Agent, AgentName, AuditSubject,
     api::{
@@ -18,7 +19,7 @@ use crate::{
     auth::{self, SignedIn},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct AgentPath {
     name: AgentName,
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, Deployment, DeploymentId, DeploymentState, ErrorCode,
     api::{CreateDeployment, DeployAgain, DeploymentFilter, Page, audit::AuditAction},
@@ -23,7 +24,7 @@ use crate::{
     store::Deed,
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct DeploymentPath {
     pub(super) id: DeploymentId,
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use sdp_core::{
     AgentName, AuditSubject, Environment, EnvironmentName, ErrorCode,
     api::{SaveEnvironment, audit::AuditAction},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{ApiError, AppState, auth::SignedIn};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct EnvironmentPath {
     name: EnvironmentName,
 }

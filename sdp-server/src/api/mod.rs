@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod deployments;
 mod endpoint;
+mod endpoints;
 mod environments;
 mod etag;
 mod explain;
@@ -14,6 +15,7 @@ mod idempotency;
 mod lifecycle;
 mod live;
 mod logs;
+mod openapi;
 mod repos;
 mod rollback;
 mod routes;
@@ -26,14 +28,17 @@ mod templates;
 mod tokens;
 mod users;
 
+use std::sync::LazyLock;
+
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{HeaderValue, Method, Uri, header};
-use sdp_core::{ErrorCode, Problem, protocol};
+use sdp_core::{ErrorCode, Problem};
 
 pub(crate) use self::idempotency::KEPT;
 pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
@@ -41,17 +46,13 @@ pub use self::{
     endpoint::Endpoint,
     extract::{Json, Path, Query, SecretJson},
 };
-use self::{
-    endpoint::{Served, delete, get, patch, post, put},
-    idempotency::Holds,
-};
-use crate::{ApiError, AppState, auth::Rule};
+use crate::{ApiError, AppState};
 
 /// The largest body that is read: none of the API's comes near it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 pub(crate) fn router(state: AppState) -> Router {
-    let served = served().into_iter().fold(Router::new(), |router, served| served.mount(router, &state));
+    let served = endpoints::served().into_iter().fold(Router::new(), |router, served| served.mount(router, &state));
     served
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -62,80 +63,11 @@ pub(crate) fn router(state: AppState) -> Router {
 
 /// Every endpoint there is, with its rule.
 pub fn endpoints() -> Vec<Endpoint> {
-    served().into_iter().map(|served| served.endpoint).collect()
+    endpoints::served().into_iter().map(|served| served.endpoint).collect()
 }
 
-/// Every endpoint: who may use it, and what answers it.
-fn served() -> Vec<Served> {
-    vec![
-        get("/healthz", Rule::Anyone, health::alive),
-        get("/readyz", Rule::Anyone, health::ready),
-        // Sign-in and people.
-        post("/api/login", Rule::Anyone, session::login),
-        post("/api/logout", Rule::Session, session::logout),
-        get("/api/me", Rule::Viewer, session::me),
-        get("/api/tokens", Rule::Session, tokens::list),
-        post("/api/tokens", Rule::Session, tokens::create).once(Holds::Secret),
-        delete("/api/tokens/{id}", Rule::Session, tokens::revoke),
-        get("/api/users", Rule::Admin, users::list),
-        get("/api/users/{name}", Rule::Admin, users::one),
-        put("/api/users/{name}", Rule::Admin, users::change),
-        get("/api/audit", Rule::Viewer, audit::list),
-        // Agents and what they can deploy.
-        get("/api/agents", Rule::Viewer, agents::list),
-        post("/api/agents", Rule::Admin, agents::enrol).once(Holds::Secret),
-        get("/api/agents/{name}", Rule::Viewer, agents::one),
-        post("/api/agents/{name}/rotate", Rule::Admin, agents::rotate).once(Holds::Secret),
-        delete("/api/agents/{name}", Rule::Admin, agents::revoke),
-        get("/api/repos", Rule::Viewer, repos::list),
-        get("/api/repos/{repo}/branches", Rule::Viewer, repos::branches),
-        // Where sandboxes live, and what they are made from.
-        get("/api/environments", Rule::Viewer, environments::list),
-        post("/api/environments", Rule::Admin, environments::create).once(Holds::Plain),
-        get("/api/environments/{name}", Rule::Viewer, environments::one),
-        put("/api/environments/{name}", Rule::Admin, environments::replace),
-        delete("/api/environments/{name}", Rule::Admin, environments::delete),
-        get("/api/templates", Rule::Viewer, templates::list),
-        post("/api/templates", Rule::Developer, templates::create).once(Holds::Plain),
-        get("/api/templates/{name}", Rule::Viewer, templates::one),
-        put("/api/templates/{name}", Rule::Template, templates::replace),
-        delete("/api/templates/{name}", Rule::Template, templates::delete),
-        // Sandboxes and their routes.
-        get("/api/sandboxes", Rule::Viewer, sandboxes::list),
-        post("/api/sandboxes", Rule::Developer, sandboxes::create).once(Holds::Plain),
-        get("/api/sandboxes/{name}", Rule::Viewer, sandboxes::one),
-        patch("/api/sandboxes/{name}", Rule::Sandbox, sandboxes::change),
-        delete("/api/sandboxes/{name}", Rule::Sandbox, sandboxes::delete),
-        post("/api/sandboxes/{name}/deploy", Rule::Sandbox, lifecycle::deploy).once(Holds::Plain),
-        post("/api/sandboxes/{name}/sleep", Rule::Sandbox, lifecycle::sleep),
-        post("/api/sandboxes/{name}/wake", Rule::Sandbox, lifecycle::wake),
-        post("/api/sandboxes/{name}/deployments", Rule::Sandbox, deployments::create_in_sandbox).once(Holds::Plain),
-        get("/api/sandboxes/{name}/routes", Rule::Viewer, routes::table),
-        put("/api/sandboxes/{name}/routes", Rule::Sandbox, routes::set_many),
-        put("/api/sandboxes/{name}/routes/{service}", Rule::Sandbox, routes::set_one),
-        get("/api/sandboxes/{name}/routes/{service}/explain", Rule::Viewer, explain::of_sandbox),
-        get("/api/explain", Rule::Viewer, explain::request),
-        // Deployments and their logs.
-        get("/api/deployments", Rule::Viewer, deployments::list),
-        post("/api/deployments", Rule::Developer, deployments::create).once(Holds::Plain),
-        get("/api/deployments/{id}", Rule::Viewer, deployments::one),
-        post("/api/deployments/{id}/cancel", Rule::Deployment, deployments::cancel),
-        post("/api/deployments/{id}/stop", Rule::Deployment, deployments::stop),
-        post("/api/deployments/{id}/restart", Rule::Deployment, deployments::restart),
-        post("/api/deployments/{id}/retry", Rule::Deployment, deployments::retry).once(Holds::Plain),
-        post("/api/deployments/{id}/rollback", Rule::Deployment, rollback::rollback).once(Holds::Plain),
-        get("/api/deployments/{id}/log", Rule::Viewer, logs::log),
-        get("/ws/deployments/{id}", Rule::Viewer, stream::follow),
-        get("/ws/events", Rule::Viewer, live::follow),
-        // What agents use: nothing of it is for people.
-        get("/ws/agent", Rule::Agent, agent_link::socket),
-        post("/ws/agent/check", Rule::Agent, agent_link::check).up_to(protocol::MAX_BODY_BYTES),
-        post("/ws/agent/session", Rule::Agent, agent_link::open),
-        get("/ws/agent/session/frames", Rule::Agent, agent_link::fetch),
-        post("/ws/agent/session/frames", Rule::Agent, agent_link::bring).up_to(protocol::MAX_BODY_BYTES),
-        post("/ws/agent/session/end", Rule::Agent, agent_link::end),
-    ]
-}
+/// The OpenAPI document, which is the same for every server.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document(&endpoints::served()));
 
 /// How many items a page has at most.
 const MAX_LIMIT: u32 = 500;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use schemars::JsonSchema;
 use sdp_core::{
     Branch, ErrorCode, RepoName,
     api::{BranchFilter, Repo},
@@ -20,7 +21,7 @@ use crate::{
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 5000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RepoPath {
     repo: RepoName,
 }

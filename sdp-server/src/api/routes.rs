@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::extract::State;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, ClaimReason, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget,
     Sandbox, SandboxName, ServiceName, ServiceUrl, TakenRoute,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{ApiError, AppState, auth::SignedIn, routing::gateway_of, store::Deed};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RoutePath {
     pub(super) name: SandboxName,
     pub(super) service: ServiceName,

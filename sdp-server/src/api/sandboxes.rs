@@ -8,6 +8,7 @@ use axum::{
 };
 use http::StatusCode;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
     api::{ChangeSandbox, CreateSandbox, Page, SandboxDetail, SandboxFilter, audit::AuditAction},
@@ -38,7 +39,7 @@ const MAX_SHARED: usize = 100;
 /// How exactly looks at a sandbox are recorded: a page that asks often is not to write as often.
 const LOOKS: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct SandboxPath {
     pub(super) name: SandboxName,
 }

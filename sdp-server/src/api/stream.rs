@@ -11,6 +11,7 @@ use axum::{
     },
     response::Response,
 };
+use schemars::JsonSchema;
 use sdp_core::{DeploymentId, api::StreamEnd};
 use serde::Deserialize;
 
@@ -26,7 +27,7 @@ use crate::{
     events::{EventLogError, Subscription},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct From {
     from: Option<u64>,

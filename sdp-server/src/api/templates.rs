@@ -3,6 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, ErrorCode, Shape, Template, TemplateName, UserName,
     api::{SaveTemplate, audit::AuditAction},
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{ApiError, AppState, auth::SignedIn};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct TemplatePath {
     name: TemplateName,
 }

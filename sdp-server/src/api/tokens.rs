@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use sdp_core::{
     ApiToken, AuditSubject, Role, TokenId,
     api::{
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use super::{Json, Path, in_full};
 use crate::{ApiError, AppState, auth::SignedIn};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct TokenPath {
     id: TokenId,
 }

@@ -1,6 +1,7 @@
 //! People and what they may do, for admins.
 
 use axum::extract::State;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, ErrorCode, User, UserName,
     api::{audit::AuditAction, people::ChangeUser},
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use super::{Json, Path, in_full};
 use crate::{ApiError, AppState, auth::SignedIn};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct UserPath {
     name: UserName,
 }

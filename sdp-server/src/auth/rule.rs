@@ -55,6 +55,23 @@ impl Rule {
         }
     }
 
+    /// Who may use such an endpoint, for its description.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Anyone => "For everybody, without signing in.",
+            Self::Agent => "For agents, which prove who they are by their token.",
+            Self::Session => "For whoever is signed in with a password; no token may do it.",
+            Self::Viewer => "For viewers and up; scope `read`.",
+            Self::Developer => "For developers and up; scope `deploy`.",
+            Self::Sandbox => "For the sandbox's owner, those it is shared with, and admins; scope `deploy`.",
+            Self::Deployment => {
+                "For the owner of the deployment's sandbox, those it is shared with, and admins, or of a quick deploy who asked for it; scope `deploy`."
+            }
+            Self::Template => "For who made the template, and admins; scope `deploy`.",
+            Self::Admin => "For admins; scope `admin`.",
+        }
+    }
+
     /// The least role that it asks for; none where nobody need be signed in.
     pub fn role(self) -> Option<Role> {
         match self {

@@ -66,7 +66,7 @@ schema!(CredentialsFrame, false, {
     "description": "Git credentials: a user and a password or access token.",
     "properties": {
         "username": { "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f:]+$" },
-        "password": { "type": "string", "format": "password", "writeOnly": true }
+        "password": { "type": "string", "format": "password" }
     },
     "required": ["username", "password"]
 });

@@ -279,13 +279,16 @@ fn links() -> Vec<Served> {
             .says("Waits for frames to the agent")
             .bytes()
             .nothing(204)
-            .fails(&[E::Conflict, E::AgentAway]),
+            .fails(&[E::NotFound, E::Conflict, E::AgentAway]),
         post("/ws/agent/session/frames", Rule::Agent, agent_link::bring)
             .up_to(protocol::MAX_BODY_BYTES)
             .says("Brings frames of the agent")
             .nothing(204)
-            .fails(&[E::Conflict, E::AgentAway]),
-        post("/ws/agent/session/end", Rule::Agent, agent_link::end).says("Ends such a session").nothing(204),
+            .fails(&[E::NotFound, E::Conflict, E::AgentAway]),
+        post("/ws/agent/session/end", Rule::Agent, agent_link::end)
+            .says("Ends such a session")
+            .nothing(204)
+            .fails(&[E::NotFound]),
     ]
 }
 

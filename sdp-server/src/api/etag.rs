@@ -59,26 +59,27 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         }
         let mut versions = Vec::new();
         for text in headers {
-            let tags = text.to_str().ok().map(|text| text.split(',').map(str::trim));
-            for tag in tags.ok_or_else(malformed)?.filter(|tag| !tag.is_empty()) {
-                if tag == "*" {
-                    return Ok(Self(Expected::ANY));
-                }
-                // A weak tag never matches, but is one.
-                let is_weak = tag.starts_with("W/");
-                let inner = tag.trim_start_matches("W/").strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-                let inner = inner.ok_or_else(malformed)?;
-                if !is_weak {
-                    versions.push(Version::from(inner.to_owned()));
+            let tags = text.to_str().map_err(|_| malformed())?.split(',').map(str::trim);
+            for tag in tags.filter(|tag| !tag.is_empty()) {
+                match (tag, tag.strip_prefix("W/")) {
+                    ("*", _) => return Ok(Self(Expected::ANY)),
+                    // A weak one never matches.
+                    (_, Some(_)) => versions.push(Version::from(String::new())),
+                    // Some clients take the quotes off.
+                    _ => versions.push(Version::from(tag.trim_matches('"').to_owned())),
                 }
             }
+        }
+        if versions.is_empty() {
+            return Err(malformed());
         }
         Ok(Self(Expected::one_of(versions)))
     }
 }
 
 fn malformed() -> ApiError {
-    let sentence = "the header `If-Match` holds what the header `ETag` had, with its quotes, or `*`";
+    let sentence =
+        "the header `If-Match` holds what the header `ETag` had, or `*`; leave it out to change whatever there is";
     ApiError::new(ErrorCode::BadRequest, sentence).field("If-Match")
 }
 
@@ -101,8 +102,9 @@ mod tests {
         assert_eq!(read(&[]).await.unwrap(), Expected::ANY);
         assert_eq!(read(&["\"a\", \"b\"", "\"c\""]).await.unwrap(), versions(&["a", "b", "c"]));
         assert_eq!(read(&["\"a\", *"]).await.unwrap(), Expected::ANY);
-        assert_eq!(read(&["W/\"a\""]).await.unwrap(), versions(&[]), "which matches nothing");
-        for text in ["a", "\"a", "W/", "\""] {
+        assert_eq!(read(&["a"]).await.unwrap(), versions(&["a"]));
+        assert_eq!(read(&["W/\"a\""]).await.unwrap(), versions(&[""]), "which matches nothing");
+        for text in ["", ",", " "] {
             assert_eq!(read(&[text]).await.unwrap_err().0.status, 400, "{text}");
         }
     }

@@ -132,6 +132,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, (String, serde_json::Error)> {
+    // A list would do for any type of several fields.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err((".".into(), serde::de::Error::custom("it must be an object, `{…}`")));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();

@@ -89,7 +89,8 @@ async fn run(state: AppState, holds: Holds, request: Request, next: Next) -> Res
 
 fn key(headers: &HeaderMap) -> Result<String, ApiError> {
     let text = headers.get(KEY).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-    if text.is_empty() || text.len() > MAX_KEY || headers.get_all(KEY).iter().count() > 1 {
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.is_empty() || text.len() > MAX_KEY || !is_visible || headers.get_all(KEY).iter().count() > 1 {
         let sentence = format!("an Idempotency-Key is 1 to {MAX_KEY} visible characters, such as a UUID");
         return Err(ApiError::new(ErrorCode::BadRequest, sentence).field("Idempotency-Key"));
     }

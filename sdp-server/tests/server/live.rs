@@ -183,7 +183,7 @@ async fn many_followers_see_the_same_while_much_changes() {
     for name in &names {
         assert_eq!(agent.during(api.delete(&format!("/api/sandboxes/{name}")), done).await.0, 204);
     }
-    until(|| api.get("/api/sandboxes"), |(_, list)| list["items"].as_array().map_or(true, Vec::is_empty)).await;
+    until(|| api.get("/api/sandboxes"), |(_, list)| list["items"].as_array().is_none_or(Vec::is_empty)).await;
     let mut seen: Option<Vec<(u64, String)>> = None;
     for live in &mut followers {
         let mut told = Vec::new();

@@ -14,6 +14,7 @@ mod leftovers;
 mod lifecycle;
 mod live;
 mod model;
+mod openapi;
 mod own_gateway;
 mod people;
 mod plain_http;

@@ -1,10 +1,12 @@
 //! Requests that are sent again, changes that cross, and long lists.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use sdp_core::protocol::RequestBody;
 use serde_json::{Value, json};
 
-use crate::support::{Api, PASSWORD, Plane, done, inventory, on_disk, until};
+use crate::support::{Agent, Api, PASSWORD, Plane, done, hello, inventory, on_disk, until};
 
 /// Posts with an `Idempotency-Key`; gives status, body, and whether it is an earlier answer.
 async fn post(api: &Api, path: &str, key: &str, body: &Value) -> (u16, Value, bool) {
@@ -56,7 +58,7 @@ async fn a_request_that_is_sent_again_is_answered_again_and_not_carried_out_agai
         let (status, _, replayed) = post(&api, "/api/deployments", "k3", &other).await;
         assert_eq!((status, replayed), (503, false));
     }
-    for key in ["", "x".repeat(256).as_str()] {
+    for key in ["", "a b", "x".repeat(256).as_str()] {
         assert_eq!(post(&api, "/api/sandboxes", key, &json!({ "name": "x" })).await.0, 400);
     }
     plane.server.shutdown().await;
@@ -67,31 +69,18 @@ async fn a_request_that_comes_while_the_first_is_under_way_is_told_so() {
     let plane = Plane::new().await;
     let (mut agent, api, token) = plane.ready(inventory(&["eredar"])).await;
     let body = json!({ "repo": "eredar", "branch": "main" });
-    let first = async {
-        let (first, second) = tokio::join!(post(&api, "/api/deployments", "k", &body), async {
-            until(
-                || post(&api, "/api/deployments", "k", &body),
-                // The first is under way, or is done already.
-                |(status, ..)| *status == 409 || *status == 202,
-            )
-            .await
-        });
-        (first, second)
+    let again = async {
+        until(|| post(&api, "/api/deployments", "k", &body), |(status, ..)| matches!(status, 202 | 409)).await
     };
-    // Nobody answers for the agent until the second has come.
-    let (first, second) = {
-        let mut both = std::pin::pin!(first);
-        let mut asked = 0;
-        let request = tokio::select! {
-            _ = &mut both => panic!("answered by nobody"),
-            request = agent.request() => request,
-        };
-        asked += 1;
-        tokio::time::timeout(std::time::Duration::from_millis(200), &mut both).await.unwrap_err();
-        agent.reply(request.id, done(&request.body)).await;
-        assert_eq!(asked, 1);
-        both.await
+    let mut both = Box::pin(async { tokio::join!(post(&api, "/api/deployments", "k", &body), again) });
+    let request = tokio::select! {
+        _ = &mut both => panic!("answered by nobody"),
+        request = agent.request() => request,
     };
+    // The first is under way until its agent answers; the second is answered meanwhile.
+    tokio::time::timeout(Duration::from_millis(200), &mut both).await.unwrap_err();
+    agent.reply(request.id, done(&request.body)).await;
+    let (first, second) = both.await;
     assert_eq!((first.0, second.0), (202, 409), "{} {}", first.1, second.1);
     assert_eq!((&second.1["retryable"], &second.1["retry_after"]), (&json!(true), &json!(1)));
 
@@ -104,7 +93,7 @@ async fn a_request_that_comes_while_the_first_is_under_way_is_told_so() {
     };
     plane.server.state().store().begin_once(&id).await.unwrap();
     let plane = plane.restarted().await;
-    let mut agent = crate::support::Agent::greet(plane.address(), crate::support::hello("micro", &token)).await;
+    let mut agent = Agent::greet(plane.address(), hello("micro", &token)).await;
     let api = Api::sign_in(plane.address(), &mut agent, "ada").await;
     assert_eq!(post(&api, "/api/sandboxes", "lost", &json!({ "name": "pay" })).await.0, 201);
     assert!(post(&api, "/api/deployments", "k", &body).await.2, "what was answered is known after a restart");
@@ -155,7 +144,8 @@ async fn a_change_of_what_has_changed_meanwhile_is_refused() {
         assert_eq!(tagged(&api, Method::GET, path, "", json!(null)).await.1, now);
         assert_eq!(tagged(&api, method.clone(), path, &seen, two.clone()).await.0, 412, "{path}");
         assert_eq!(tagged(&api, Method::DELETE, path, &seen, json!(null)).await.0, 412, "{path}");
-        assert_eq!(tagged(&api, method.clone(), path, "x", two.clone()).await.0, 400);
+        assert_eq!(tagged(&api, method.clone(), path, "x", two.clone()).await.0, 412);
+        assert_eq!(tagged(&api, method.clone(), path, ",", two.clone()).await.0, 400);
         let several = format!("\"other\", {now}");
         let (status, last) = tagged(&api, method, path, &several, two).await;
         assert_eq!(status, 200, "{path}");

@@ -82,12 +82,16 @@ fn operation(schemas: &mut Schemas, problem: &Value, endpoint: &Endpoint, doc: &
     parameters.extend(inputs.query.into_iter().flat_map(|make| fields(schemas, make, "query")));
     if inputs.if_match {
         let about = "The `ETag` of what is to be changed: refused with 412 when that has changed meanwhile.";
-        parameters.push(header("If-Match", about, "^\"[0-9a-f]{32}\"$", 34));
+        parameters.push(header("If-Match", about, json!({ "type": "string", "minLength": 1, "examples": ["*"] })));
     }
     if doc.once {
         let about = "A text of its own for every request, such as a UUID: the same request with the same key is answered \
                      again for a day, and not carried out again.";
-        parameters.push(header("Idempotency-Key", about, "^[!-~]+$", 255));
+        parameters.push(header(
+            "Idempotency-Key",
+            about,
+            json!({ "type": "string", "pattern": "^[!-~]+$", "maxLength": 255 }),
+        ));
     }
     let mut operation = json!({
         "operationId": operation_id(method, path),
@@ -109,8 +113,7 @@ fn operation(schemas: &mut Schemas, problem: &Value, endpoint: &Endpoint, doc: &
     operation
 }
 
-fn header(name: &str, about: &str, pattern: &str, max: u32) -> Value {
-    let schema = json!({ "type": "string", "pattern": pattern, "minLength": 1, "maxLength": max });
+fn header(name: &str, about: &str, schema: Value) -> Value {
     json!({ "name": name, "in": "header", "required": false, "description": about, "schema": schema })
 }
 

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use sdp_core::{Deployment, DeploymentId, Event, api::CreateDeployment};
+use sdp_core::{
+    Deployment, DeploymentId, Event,
+    api::{CreateDeployment, Page},
+};
 use sdp_git::testing::GitHost;
 use sdp_server::{ServerConfig, Store};
 use secrecy::ExposeSecret;
@@ -126,8 +129,8 @@ impl Rig {
         let delete = async || api.send(reqwest::Method::DELETE, &path, None::<&()>).await.ok();
         patiently::<serde_json::Value>("the sandbox's deletion", delete).await?;
         let gone = async || {
-            let sandboxes: Vec<sdp_core::Sandbox> = api.get("/api/sandboxes").await.ok()?;
-            (!sandboxes.iter().any(|left| left.name.as_str() == sandbox)).then_some(())
+            let page: Page<sdp_core::Sandbox> = api.get("/api/sandboxes?limit=500").await.ok()?;
+            (!page.items.iter().any(|left| left.name.as_str() == sandbox)).then_some(())
         };
         patiently("the sandbox's end", gone).await
     }

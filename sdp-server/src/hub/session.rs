@@ -7,6 +7,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use jiff::Timestamp;
 use sdp_core::{
     AgentName, ErrorCode, Problem, Transport,
+    api::live::AgentHappened,
     problem::chain,
     protocol::{
         AgentFrame, CodecError, Frame, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, ServerFrame, VERSION, Welcome,
@@ -198,6 +199,7 @@ where
     }
     let link = hub.register(&agent, transport, inventory, frames.clone());
     tracing::info!(%agent, %transport, "agent connected");
+    Box::pin(hub.tell_of(&agent, AgentHappened::Connected)).await;
     let (batches, queued) = intake::queue();
     let end = tokio::select! {
         end = read(hub, &agent, &link, incoming, &batches, &frames) => end,
@@ -205,7 +207,9 @@ where
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
-    hub.unregister(&agent, &link);
+    if hub.unregister(&agent, &link) {
+        Box::pin(hub.tell_of(&agent, AgentHappened::Disconnected)).await;
+    }
     if let Err(error) = Box::pin(store.agent_seen(&agent, link.heard(), None)).await {
         tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");
     }

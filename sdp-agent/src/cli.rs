@@ -8,7 +8,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use sdp_core::{
     config::{ConfigError, Layers},
-    daemon::{StopSignals, environment, key_and_value, log_to_stderr},
+    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr},
     problem::chain,
 };
 
@@ -28,6 +28,9 @@ pub struct Cli {
     /// What to log: `info`, `debug`, or by part, such as `info,sdp_agent::link=debug`.
     #[arg(long, global = true, env = "SDP_AGENT_LOG", default_value = "info")]
     pub log: String,
+    /// How to log: `text`, or `json` for machines.
+    #[arg(long, global = true, env = "SDP_AGENT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     /// What to do; without any, the agent runs until it is told to stop (SIGTERM or Ctrl-C).
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -101,7 +104,8 @@ impl Cli {
     /// # Errors
     /// A sentence for the operator.
     pub async fn run(&self) -> Result<(), String> {
-        log_to_stderr(&self.log)?;
+        keep_memory_private().map_err(|error| format!("core dumps cannot be turned off: {error}"))?;
+        log_to_stderr(&self.log, self.log_format)?;
         let config = self.load().map_err(|error| chain(&error))?;
         match self.command {
             Some(Command::CheckConfig) => {

@@ -36,16 +36,57 @@ pub fn environment() -> Vec<(String, String)> {
     vars.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
+/// How a daemon's log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A line of JSON: `timestamp`, `level`, `target`, and `fields` with `message`.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("write `text` or `json`".into()),
+        }
+    }
+}
+
+/// Keeps this process's memory, with the secrets in it, out of core dumps and from other processes of its user. What
+/// it starts is not affected.
+///
+/// # Errors
+/// When the system refuses.
+pub fn keep_memory_private() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
 /// Logs to standard error what `filter` lets through: `info`, or by part, such as
 /// `info,sdp_agent::link=debug`.
 ///
 /// # Errors
 /// A sentence, when the filter is not valid or the process has a log already.
-pub fn log_to_stderr(filter: &str) -> Result<(), String> {
+pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter: Targets = filter.parse().map_err(|error| format!("`--log {filter}`: {error}"))?;
     let layer = fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr);
-    let layer = layer.with_filter(filter_fn(shows_no_frames));
-    tracing_subscriber::registry().with(layer.and_then(filter)).try_init().map_err(|error| error.to_string())
+    let registry = tracing_subscriber::registry();
+    let done = match format {
+        LogFormat::Text => {
+            let layer = layer.with_filter(filter_fn(shows_no_frames));
+            registry.with(layer.and_then(filter)).try_init()
+        }
+        LogFormat::Json => {
+            let layer = layer.json().with_filter(filter_fn(shows_no_frames));
+            registry.with(layer.and_then(filter)).try_init()
+        }
+    };
+    done.map_err(|error| error.to_string())
 }
 
 /// Keeps out what the network libraries tell below `info`: whole frames and headers, with tokens

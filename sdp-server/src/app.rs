@@ -22,11 +22,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ServerConfig, api,
     auth::{self, Limiter, People, Sessions},
+    config::TlsConfig,
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
+    metrics::Metrics,
     routing::Routing,
     sandboxes::Turns,
+    serve::{self, Serving},
     store::{Store, StoreError},
+    tls::{Tls, TlsError},
     upkeep,
 };
 
@@ -61,6 +65,9 @@ pub enum ServerError {
     /// The event logs cannot be used.
     #[error(transparent)]
     Events(#[from] EventLogError),
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The database cannot be brought up to what the logs say.
     #[error("the database cannot be brought up to date with the event logs")]
     Recover(#[from] IngestError),
@@ -96,6 +103,7 @@ struct Inner {
     limiter: Limiter,
     turns: Turns,
     routing: Routing,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
@@ -107,7 +115,8 @@ impl AppState {
     pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
         store.forget_interrupted().await?;
         store.tell(&Change::Started { version: env!("CARGO_PKG_VERSION").into() }).await?;
-        let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone());
+        let metrics = Metrics::default();
+        let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone(), metrics.clone());
         hub.recover().await?;
         let inner = Inner {
             people: People::load(store.clone(), config.auth.clone()).await?,
@@ -115,6 +124,7 @@ impl AppState {
             limiter: Limiter::new(config.login.attempts, config.login.window),
             turns: Turns::default(),
             routing: Routing::default(),
+            metrics,
             stop: CancellationToken::new(),
             config,
             store,
@@ -167,6 +177,11 @@ impl AppState {
     /// Routes that follow what happens to sandboxes.
     pub(crate) fn routing(&self) -> &Routing {
         &self.inner.routing
+    }
+
+    /// What is counted and measured.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// Cancelled when the server stops: streams end.
@@ -227,16 +242,21 @@ impl Server {
         sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER_BYTES)
             .map_err(|error| ServerError::Listen { address: listen, source: error.into() })?;
         let state = AppState::new(config, store, logs).await?;
-        let app = router(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let stop = state.stopping().clone();
-        let serving = tokio::spawn(async move {
-            let serve = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-            if let Err(error) = serve.await {
-                tracing::error!(%error, "serving ended");
-            }
-        });
+        let tls = state.config().tls.clone().map(|TlsConfig { certificate, key }| Tls::new(certificate, key));
+        let tls = tls.transpose()?;
         let upkeep = upkeep::start(&state);
-        tracing::info!(%address, "serving");
+        if let Some(tls) = tls.clone() {
+            upkeep.spawn(tls.keep_fresh(state.stopping().clone()));
+        }
+        tracing::info!(%address, tls = tls.is_some(), "serving");
+        let serving = Serving {
+            app: router(state.clone()),
+            tls,
+            connections: state.config().connections,
+            head: serve::HEAD,
+            stop: state.stopping().clone(),
+        };
+        let serving = tokio::spawn(serving.run(listener));
         Ok(Self { state, address, serving, upkeep, _lock: None })
     }
 

@@ -10,12 +10,16 @@ use sdp_core::{
     AgentName, AuditSubject,
     api::audit::AuditAction,
     config::{ConfigError, Layers},
-    daemon::{StopSignals, environment, key_and_value, log_to_stderr},
+    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr},
     problem::chain,
 };
 use secrecy::ExposeSecret;
 
-use crate::{Server, ServerConfig, Store, auth, store::Deed};
+use crate::{
+    Server, ServerConfig, Store, auth,
+    backup::{self, BackupError, Manifest},
+    store::Deed,
+};
 
 const DEFAULT_CONFIG: &str = "/etc/sdp/sdp-server.toml";
 
@@ -32,6 +36,9 @@ pub struct Cli {
     /// What to log: `info`, `debug`, or by part, such as `info,sdp_server::hub=debug`.
     #[arg(long, global = true, env = "SDP_SERVER_LOG", default_value = "info")]
     pub log: String,
+    /// How to log: `text`, or `json` for machines.
+    #[arg(long, global = true, env = "SDP_SERVER_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     /// What to do; without any, the server runs until it is told to stop (SIGTERM or Ctrl-C).
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -42,6 +49,23 @@ pub struct Cli {
 pub enum Command {
     /// Checks the configuration, says what is wrong, and exits.
     CheckConfig,
+    /// Makes a backup of database and logs while the server runs.
+    ///
+    /// Example: sdp-server backup /var/backups/sdp-$(date +%F)
+    Backup {
+        /// The directory to make for it.
+        to: PathBuf,
+    },
+    /// Checks that a backup is whole.
+    CheckBackup {
+        /// Its directory.
+        backup: PathBuf,
+    },
+    /// Puts a backup into an empty data directory. The server must not run.
+    Restore {
+        /// The backup's directory.
+        backup: PathBuf,
+    },
     /// Enrols, lists and revokes agents. The server may be running meanwhile.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -78,6 +102,7 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   gateway_agent = "gateway"             # needed only where several agents have a gateway
   allowed_origins = []                  # other sites whose pages may use the API
   sandbox_lifetime = "7d"
+  connections = 20000                   # at once; more wait
 
   [sandboxes]
   upkeep = "10s"                        # how often the expired are torn down, and what is left is tried again
@@ -102,6 +127,10 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   silence = "15s"
   request = "30s"
   reconcile = "30s"                     # how often what should run is compared with what runs
+
+  [tls]                                 # without it: behind a proxy that has TLS, or on a private network
+  certificate = "/etc/sdp/tls.pem"      # and the authorities' below it; read again when it changes
+  key = "/etc/sdp/tls.key"
 
   [logs]                                # of deployments that have ended
   keep = "90d"
@@ -140,7 +169,8 @@ impl Cli {
     /// # Errors
     /// A sentence for the operator.
     pub async fn run(&self) -> Result<(), String> {
-        log_to_stderr(&self.log)?;
+        keep_memory_private().map_err(|error| format!("core dumps cannot be turned off: {error}"))?;
+        log_to_stderr(&self.log, self.log_format)?;
         let config = self.load().map_err(|error| chain(&error))?;
         match &self.command {
             None => serve(config).await,
@@ -149,9 +179,32 @@ impl Cli {
                     format!("the configuration is valid: {}, data in {}\n", config.listen, config.data_dir.display());
                 print(&text)
             }
+            Some(Command::Backup { to }) => {
+                let backup = move |to: &Path| backup::create(&config.data_dir, to);
+                print(&in_background(to, backup, "holds a backup").await?)
+            }
+            Some(Command::CheckBackup { backup }) => print(&in_background(backup, backup::check, "is whole").await?),
+            Some(Command::Restore { backup }) => {
+                let restore = move |backup: &Path| backup::restore(backup, &config.data_dir);
+                print(&in_background(backup, restore, "is restored; start the server").await?)
+            }
             Some(Command::Agent(command)) => print(&agent(&config.data_dir, command).await?),
         }
     }
+}
+
+/// Does something with a backup that takes as long as its size, and tells of it.
+async fn in_background(
+    backup: &Path,
+    work: impl FnOnce(&Path) -> Result<Manifest, BackupError> + Send + 'static,
+    done: &str,
+) -> Result<String, String> {
+    let path = backup.to_owned();
+    let worked = tokio::task::spawn_blocking(move || work(&path)).await.map_err(|error| error.to_string())?;
+    let manifest = worked.map_err(|error| chain(&error))?;
+    let mib = manifest.bytes() as f64 / f64::from(1 << 20);
+    let (files, at, version) = (manifest.files.len(), manifest.made_at, manifest.version);
+    Ok(format!("{} {done}: {files} files, {mib:.1} MiB, made at {at} by version {version}\n", backup.display()))
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -41,6 +41,10 @@ pub struct ServerConfig {
     pub agents: AgentsConfig,
     /// Deployments' logs.
     pub logs: LogsConfig,
+    /// Encrypted connections; plain ones when absent.
+    pub tls: Option<TlsConfig>,
+    /// How many connections there are at most at once; more wait. Each agent, stream and browser has some.
+    pub connections: usize,
     /// What `/ws/events` tells.
     pub events: EventsConfig,
 }
@@ -60,6 +64,8 @@ impl Default for ServerConfig {
             login: LoginConfig::default(),
             agents: AgentsConfig::default(),
             logs: LogsConfig::default(),
+            tls: None,
+            connections: 20_000,
             events: EventsConfig::default(),
         }
     }
@@ -79,6 +85,16 @@ impl Default for AuthConfig {
     fn default() -> Self {
         Self { admins: BTreeSet::new(), default_role: Role::Developer }
     }
+}
+
+/// `[tls]`: files in PEM format, read again when they change.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and after it those of the authorities between it and one that clients know.
+    pub certificate: PathBuf,
+    /// Its private key, unencrypted, readable by the server's user alone.
+    pub key: PathBuf,
 }
 
 /// `[logs]`: how long the logs of deployments that have ended are kept.
@@ -255,6 +271,9 @@ impl ServerConfig {
         }
         if self.agents.silence <= self.agents.ping {
             return Err(invalid("agents.silence", "must be longer than `agents.ping`"));
+        }
+        if self.connections == 0 {
+            return Err(invalid("connections", "must be at least 1, or nobody is served"));
         }
         if self.login.attempts == 0 {
             return Err(invalid("login.attempts", "must be at least 1, or nobody can sign in"));

@@ -3,14 +3,18 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod events;
 pub mod hub;
+mod metrics;
 mod routing;
 mod sandboxes;
+mod serve;
 pub mod store;
+mod tls;
 mod upkeep;
 
 pub use app::{AppState, Parts, Server, ServerError, router};
@@ -19,3 +23,4 @@ pub use error::ApiError;
 pub use events::EventLogs;
 pub use hub::Hub;
 pub use store::Store;
+pub use tls::TlsError;

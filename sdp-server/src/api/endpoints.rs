@@ -17,7 +17,8 @@ use super::{
     endpoint::{Served, delete, get, patch, post, put},
     environments, explain, health,
     idempotency::Holds,
-    lifecycle, live, logs, openapi, repos, rollback, routes, sandboxes, session, stream, templates, tokens, users,
+    lifecycle, live, logs, metrics, openapi, repos, rollback, routes, sandboxes, session, stream, templates, tokens,
+    users,
 };
 use crate::auth::Rule;
 
@@ -33,6 +34,9 @@ fn platform() -> Vec<Served> {
             .says("Whether the server can do its work: its database answers")
             .json::<health::Health>(200)
             .fails(&[E::EventsUnavailable]),
+        get("/metrics", Rule::Anyone, metrics::metrics)
+            .says("Counters, histograms and gauges for Prometheus, in the text format of OpenMetrics")
+            .text(&[crate::metrics::CONTENT_TYPE]),
         get("/api/openapi.json", Rule::Anyone, openapi::json)
             .says("This description, OpenAPI 3.1")
             .json::<Map<String, Value>>(200),

@@ -15,6 +15,7 @@ mod idempotency;
 mod lifecycle;
 mod live;
 mod logs;
+mod metrics;
 mod openapi;
 mod repos;
 mod rollback;
@@ -58,6 +59,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(headers))
+        .layer(middleware::from_fn_with_state(state.clone(), crate::metrics::observe))
         .with_state(state)
 }
 

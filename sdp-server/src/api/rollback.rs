@@ -40,7 +40,8 @@ pub(super) async fn rollback(
     };
     let host_port = state.store().chosen_port(target.id).await?;
     let Deployment { key, branch, env, agent, .. } = target;
-    let body = CreateDeployment { host_port, env, agent: Some(agent), credentials, ..CreateDeployment::new(key.repo, branch) };
+    let body =
+        CreateDeployment { host_port, env, agent: Some(agent), credentials, ..CreateDeployment::new(key.repo, branch) };
     deploy_exactly(state, signed_in, AuditAction::Rollback, destination, body, Some(earlier)).await
 }
 

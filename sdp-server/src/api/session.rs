@@ -98,7 +98,7 @@ pub(super) async fn me(signed_in: SignedIn) -> Json<Me> {
 }
 
 fn cookie(state: &AppState, token: &str, age: u64) -> String {
-    let secure = if state.config().session.cookie_secure { "; Secure" } else { "" };
+    let secure = if state.config().session.cookie_secure || state.config().tls.is_some() { "; Secure" } else { "" };
     format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age}{secure}")
 }
 

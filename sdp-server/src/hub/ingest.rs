@@ -1,7 +1,11 @@
 //! Events on their way: to the log on disk, into the database, to who listens.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
+use jiff::Timestamp;
 use sdp_core::{
     AgentName, Deployment, DeploymentId, DeploymentState, ErrorCode, Event, Failure,
     problem::chain,
@@ -43,7 +47,13 @@ impl Hub {
     /// to acknowledge.
     pub(super) async fn ingest(&self, known: &Known, batch: &EventBatch) -> Result<u64, IngestError> {
         let id = batch.deployment();
+        let (metrics, began) = (&self.shared.metrics, Instant::now());
         let appended = self.shared.logs.append(batch).await?;
+        metrics.appended(batch.lines().len(), began.elapsed());
+        let now = Timestamp::now();
+        // One that is ahead has another clock.
+        let lags = appended.changes.iter().map(|event| Duration::try_from(now.duration_since(event.at)));
+        lags.for_each(|lag| metrics.lag(lag.unwrap_or_default()));
         if known.get(&id) == Some(&true) {
             let changed = self.shared.store.fold_events(id, &appended.changes).await?;
             self.publish(changed);

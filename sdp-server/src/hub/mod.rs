@@ -45,6 +45,7 @@ pub(crate) use self::{
 use crate::{
     config::AgentsConfig,
     events::EventLogs,
+    metrics::Metrics,
     store::{Store, StoreError},
 };
 
@@ -62,6 +63,7 @@ struct Shared {
     store: Store,
     logs: EventLogs,
     timing: AgentsConfig,
+    metrics: Metrics,
     links: Mutex<HashMap<AgentName, Link>>,
     polled: Mutex<polled::Sessions>,
     epochs: AtomicU64,
@@ -91,11 +93,12 @@ struct Link {
 
 impl Hub {
     /// A hub without connections.
-    pub fn new(store: Store, logs: EventLogs, timing: AgentsConfig) -> Self {
+    pub(crate) fn new(store: Store, logs: EventLogs, timing: AgentsConfig, metrics: Metrics) -> Self {
         let shared = Shared {
             store,
             logs,
             timing,
+            metrics,
             links: Mutex::default(),
             polled: Mutex::default(),
             epochs: AtomicU64::new(1),

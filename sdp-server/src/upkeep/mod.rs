@@ -69,6 +69,7 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
         }
     }));
     tasks.spawn(crate::routing::run(state.clone()));
+    tasks.spawn(crate::metrics::watch(state.clone()));
     tasks.close();
     tasks
 }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod live;
 mod model;
 mod openapi;
+mod operations;
 mod own_gateway;
 mod people;
 mod plain_http;

@@ -1,10 +1,11 @@
 //! The demo's story: a feature branch takes over one service of the gateway, and gives it back.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
+use futures_util::future::try_join_all;
 use sdp_core::{
-    Deployment, DeploymentState, EventKind, LogStream, RouteTarget, StageStatus,
-    api::{CreateDeployment, CreateSandbox},
+    Deployment, DeploymentState, EventKind, LogStream, RepoName, RouteTarget, StageStatus,
+    api::{CreateDeployment, CreateSandbox, DeployedSandbox},
 };
 
 use crate::{Failed, api::Api, content, playground::Playground};
@@ -97,6 +98,42 @@ pub async fn deploy(
     for line in output {
         writeln!(out, "   | {line}")?;
     }
-    let reason = ended.failure.map_or_else(|| ended.state.to_string(), |failure| failure.reason);
-    Err(Failed(format!("{repo} {branch} did not come up: {reason}")))
+    Err(did_not_come_up(&ended))
+}
+
+/// Has every service of a sandbox deployed, and answers the deployments that have begun.
+///
+/// # Errors
+/// Why one was refused.
+pub async fn begin_all(api: &Api, sandbox: &str) -> Result<Vec<Deployment>, Failed> {
+    let path = format!("/api/sandboxes/{sandbox}/deploy");
+    let begun: DeployedSandbox = api.post(&path, &serde_json::json!({})).await?;
+    match begun.refused.into_iter().next() {
+        Some(refused) => Err(refused.problem.into()),
+        None => Ok(begun.deployments),
+    }
+}
+
+/// Deploys every service of a sandbox, and answers them by repo when all of them run.
+///
+/// # Errors
+/// Why one does not.
+pub async fn deploy_all(api: &Api, sandbox: &str) -> Result<BTreeMap<RepoName, Deployment>, Failed> {
+    let begun = begin_all(api, sandbox).await?;
+    let running = try_join_all(begun.into_iter().map(|deployment| comes_up(api, deployment))).await?;
+    Ok(running.into_iter().map(|deployment| (deployment.key.repo.clone(), deployment)).collect())
+}
+
+/// Waits until a deployment that has begun runs.
+///
+/// # Errors
+/// The failure's own sentence when it has ended otherwise.
+pub async fn comes_up(api: &Api, deployment: Deployment) -> Result<Deployment, Failed> {
+    let ended = api.follow(deployment.id, |_| ()).await?;
+    if ended.state == DeploymentState::Running { Ok(ended) } else { Err(did_not_come_up(&ended)) }
+}
+
+fn did_not_come_up(ended: &Deployment) -> Failed {
+    let reason = ended.failure.as_ref().map_or_else(|| ended.state.to_string(), |failure| failure.reason.clone());
+    Failed(format!("{} {} did not come up: {reason}", ended.key, ended.branch))
 }

@@ -72,14 +72,7 @@ pub async fn deploy(
     branch: &str,
     out: Teller<'_>,
 ) -> Result<Deployment, Failed> {
-    let body = CreateDeployment {
-        repo: repo.parse()?,
-        branch: branch.parse()?,
-        host_port: None,
-        env: Default::default(),
-        agent: None,
-    };
-    let deployment = api.deploy(sandbox, &body).await?;
+    let deployment = api.deploy(sandbox, &of_branch(repo, branch)?).await?;
     let mut output = Vec::new();
     let mut told = Ok(());
     let ended = api
@@ -101,17 +94,13 @@ pub async fn deploy(
     Err(did_not_come_up(&ended))
 }
 
-/// Has every service of a sandbox deployed, and answers the deployments that have begun.
+/// Asks for a branch of a repo, and leaves all else to the platform.
 ///
 /// # Errors
-/// Why one was refused.
-pub async fn begin_all(api: &Api, sandbox: &str) -> Result<Vec<Deployment>, Failed> {
-    let path = format!("/api/sandboxes/{sandbox}/deploy");
-    let begun: DeployedSandbox = api.post(&path, &serde_json::json!({})).await?;
-    match begun.refused.into_iter().next() {
-        Some(refused) => Err(refused.problem.into()),
-        None => Ok(begun.deployments),
-    }
+/// When one of them is no name.
+pub fn of_branch(repo: &str, branch: &str) -> Result<CreateDeployment, Failed> {
+    let (repo, branch) = (repo.parse()?, branch.parse()?);
+    Ok(CreateDeployment { repo, branch, host_port: None, env: BTreeMap::new(), agent: None })
 }
 
 /// Deploys every service of a sandbox, and answers them by repo when all of them run.
@@ -119,8 +108,12 @@ pub async fn begin_all(api: &Api, sandbox: &str) -> Result<Vec<Deployment>, Fail
 /// # Errors
 /// Why one does not.
 pub async fn deploy_all(api: &Api, sandbox: &str) -> Result<BTreeMap<RepoName, Deployment>, Failed> {
-    let begun = begin_all(api, sandbox).await?;
-    let running = try_join_all(begun.into_iter().map(|deployment| comes_up(api, deployment))).await?;
+    let path = format!("/api/sandboxes/{sandbox}/deploy");
+    let begun: DeployedSandbox = api.post(&path, &serde_json::json!({})).await?;
+    if let Some(refused) = begun.refused.into_iter().next() {
+        return Err(refused.problem.into());
+    }
+    let running = try_join_all(begun.deployments.into_iter().map(|deployment| comes_up(api, deployment))).await?;
     Ok(running.into_iter().map(|deployment| (deployment.key.repo.clone(), deployment)).collect())
 }
 

@@ -194,7 +194,8 @@ impl Team {
             let (name, branch) = (format!("team-{number}"), format!("work/{number}"));
             let branches = SERVICES.map(|repo| (repo, branch.as_str()));
             let body = json!({ "name": name, "template": "both", "branches": BTreeMap::from(branches) });
-            let detail: SandboxDetail = self.api.post("/api/sandboxes", &body).await.unwrap();
+            self.api.post::<_, Value>("/api/sandboxes", &body).await.unwrap();
+            let detail: SandboxDetail = self.api.get(&format!("/api/sandboxes/{name}")).await.unwrap();
             let key = detail.routing.request_key.unwrap().key;
             let name = detail.sandbox.name;
             self.members.push(Member { name, branch, key, says: BTreeMap::new(), deployments: Vec::new() });
@@ -308,9 +309,11 @@ impl Team {
                 next.insert((*member, repo), message);
             }
         }
-        let names = members.iter().map(|member| self.members[*member].name.to_string());
-        let begun = names.map(async |name| story::begin_all(&self.api, &name).await);
-        let begun = try_join_all(begun).await.unwrap().into_iter().flatten();
+        let begun = next.keys().map(async |(member, repo)| {
+            let Member { name, branch, .. } = &self.members[*member];
+            self.api.deploy(Some(name.as_str()), &story::of_branch(repo, branch)?).await
+        });
+        let begun = try_join_all(begun).await.unwrap().into_iter();
         let (seen, mut wanted) = tokio::sync::mpsc::unbounded_channel();
         let followers = begun.map(|deployment| {
             let (api, seen) = (self.api.clone(), seen.clone());

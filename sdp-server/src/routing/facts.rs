@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName, ServiceName,
-    ServiceUrl,
+    AgentName, Deployment, DeploymentState, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName, SandboxState,
+    ServiceName, ServiceUrl,
 };
 
 use crate::{AppState, store::StoreError};
@@ -55,8 +55,13 @@ impl Facts {
         })
     }
 
-    /// Where the sandbox's own deployment of a service answers; the newest where several repos serve it.
+    /// Where the sandbox's own deployment of a service answers; the newest where several repos serve it. Nowhere in a
+    /// sandbox that goes to sleep or is torn down: what of it still runs is about to be stopped.
     pub(super) fn running(&self, sandbox: &SandboxName, service: &ServiceName) -> Option<ServiceUrl> {
+        let stays = self.sandboxes.get(sandbox).is_some_and(|sandbox| sandbox.state == SandboxState::Active);
+        if !stays {
+            return None;
+        }
         let running = self.of(sandbox, service).filter(|deployment| deployment.state == DeploymentState::Running);
         running.filter_map(|deployment| deployment.url.as_ref()?.parse().ok()).last()
     }

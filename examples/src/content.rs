@@ -46,9 +46,8 @@ pub async fn fill_services(host: &GitHost) -> Result<(), Failed> {
 /// When the sources beside this crate cannot be read, or there is no such repo.
 pub async fn commit_service(host: &GitHost, repo: &str, branch: &str, message: &str) -> Result<CommitId, Failed> {
     let mut files = read_tree("go-service", &[])?;
-    let about = format!(
-        "package main\n\nconst (\n\tservice = {repo:?}\n\tbranch  = {branch:?}\n\tmessage = {message:?}\n)\n"
-    );
+    let about =
+        format!("package main\n\nconst (\n\tservice = {repo:?}\n\tbranch  = {branch:?}\n\tmessage = {message:?}\n)\n");
     files.insert("about.go".into(), about.into_bytes());
     let files: Vec<_> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
     let onto = host.commit(repo, branch, Some(branch), &files, message).await;

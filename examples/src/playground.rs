@@ -104,6 +104,8 @@ pub struct Options {
     /// More `[[repo]]` sections for the agent of the services, made from its folder and the git
     /// host.
     pub more_repos: fn(&Path, &GitHost) -> String,
+    /// More of the agents' `[deployer]` section.
+    pub deployer_settings: &'static str,
     /// More of the control plane's configuration.
     pub server_settings: &'static str,
     /// The program that runs an agent as `PROGRAM agent CONFIG`, for agents that are processes of their own and can
@@ -118,6 +120,7 @@ impl Options {
             port: 0,
             runner,
             more_repos: |_, _| String::new(),
+            deployer_settings: "",
             server_settings: "",
             per_request: false,
             agent_program: None,
@@ -183,7 +186,8 @@ impl Playground {
             let name: AgentName = format!("{role}-{unique}").parse()?;
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
+            let text =
+                agent_config(&name, &base, &folder, &runner, &ports) + options.deployer_settings + &repos + &more;
             let token = server.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join("agent.token"), token.expose_secret())?;

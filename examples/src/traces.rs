@@ -117,9 +117,13 @@ async fn of_ports(playground: &Playground, sandbox: &SandboxName, was: &[Deploym
     for deployment in was {
         let Some(port) = deployment.host_port else { continue };
         match playground.store().port_holder(&deployment.agent, port).await? {
-            Some(holder) if holder.key.sandbox.as_ref() == Some(sandbox) => traces.push(format!("a row of port {port}")),
+            Some(holder) if holder.key.sandbox.as_ref() == Some(sandbox) => {
+                traces.push(format!("a row of port {port}"))
+            }
             Some(_) => {}
-            None if TcpListener::bind(("127.0.0.1", port.get())).is_err() => traces.push(format!("port {port} is held")),
+            None if TcpListener::bind(("127.0.0.1", port.get())).is_err() => {
+                traces.push(format!("port {port} is held"))
+            }
             None => {}
         }
     }

@@ -65,7 +65,8 @@ async fn a_sandbox_lives_from_its_template_to_its_end_and_leaves_nothing() {
     api.post::<_, Value>("/api/sandboxes", &body).await.unwrap();
     let ship = story::deploy_all(&api, "ship").await.unwrap();
     assert!(ask(&pay[&service]).await.contains(FEATURE) && ask(&ship[&service]).await.contains("\"main\""));
-    let held = eventually("why the clone has not its route", async || detail(&api, "ship").await?.problem).await.unwrap();
+    let held =
+        eventually("why the clone has not its route", async || detail(&api, "ship").await?.problem).await.unwrap();
     assert!(held.contains("`pay`"), "{held}");
 
     api.post::<_, Value>("/api/sandboxes/pay/sleep", &json!({})).await.unwrap();

@@ -1,10 +1,6 @@
 //! The daemons as processes, a git host, and what stands between them.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-};
+use std::{fs, net::SocketAddr, path::Path};
 
 use sdp_core::{Deployment, DeploymentId, Event, api::CreateDeployment};
 use sdp_git::testing::GitHost;

@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_torture");
 const SETTINGS: &str = "[sandboxes]\nupkeep = \"100ms\"\n[agents]\nreconcile = \"1s\"\n";
 /// What was replaced is ended soon after nobody is sent there any more.
-const DRAIN: &str = "drain = \"1s\"\n";
+const DRAIN: &str = "drain = \"4s\"\n";
 /// How long all of it may take on the slowest machine.
 const LIMIT: Duration = Duration::from_secs(420);
 /// The pause between two requests of a stream: usually, and while what it asks for is deployed anew.
@@ -411,6 +411,11 @@ impl Team {
                 self.load.stop(&by_gateway(&self.members[member], repo)).await.unwrap();
                 let stable = self.stable[repo].clone();
                 self.may_say(&self.streams_of(member, repo), &stable).await;
+                // A key that nobody has any more gets what everybody gets, which is the holder's to its own end.
+                if let Some(holder) = self.holder.filter(|_| repo == SERVICE) {
+                    let held = self.members[holder].says[repo].clone();
+                    self.may_say(&self.streams_of(member, repo), &held).await;
+                }
             }
         }
         let soon = json!({ "expires_in": "1ms" });

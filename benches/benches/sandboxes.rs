@@ -15,7 +15,7 @@ use std::{
 
 use sdp_benches::time;
 use sdp_core::{
-    Credentials, DeployRequest, DeploymentId, DeploymentState, InstanceKey,
+    Credentials, DeployRequest, DeploymentState, InstanceKey,
     deploy::{Pipeline, PortPool},
     testing::MemorySink,
 };
@@ -66,15 +66,10 @@ impl Bench {
     /// Deploys into a sandbox: how long it took, what it added to the disk, and what of its build.
     async fn deploy(&self, sandbox: &str) -> (Duration, u64, &'static str) {
         let (before, sink) = (self.disk(), MemorySink::default());
-        let request = DeployRequest {
-            deployment: DeploymentId::new(),
-            key: InstanceKey::in_sandbox(sandbox.parse().unwrap(), "eredar".parse().unwrap()),
-            branch: "main".parse().unwrap(),
-            commit: None,
-            host_port: None,
-            picked_port: None,
-            env: Default::default(),
-        };
+        let request = DeployRequest::new(
+            InstanceKey::in_sandbox(sandbox.parse().unwrap(), "eredar".parse().unwrap()),
+            "main".parse().unwrap(),
+        );
         let began = Instant::now();
         let finished = self.pipeline.run(&request, Some(self.ada.clone()), &sink, &CancellationToken::new()).await;
         let took = began.elapsed();

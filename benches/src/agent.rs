@@ -40,6 +40,7 @@ pub fn hello(agent: AgentName, token: &str, repos: Vec<RepoInfo>) -> Box<Hello> 
         port_range: None,
         gateway: None,
         exact_commits: false,
+        serves_beside: false,
     };
     let token = TokenFrame(token.to_owned().into());
     Box::new(Hello { protocol: VERSION, oldest_protocol: VERSION, agent, token, inventory, held: Vec::new() })

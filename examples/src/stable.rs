@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use sdp_core::{
-    Credentials, DeployRequest, DeploymentId, InstanceKey, RepoSpec,
+    Credentials, DeployRequest, InstanceKey, RepoSpec,
     deploy::{Pipeline, PortPool},
     testing::MemorySink,
 };
@@ -63,15 +63,7 @@ impl StableCluster {
 
     async fn deploy(&mut self, pipeline: &Pipeline, credentials: &Credentials) -> Result<(), Failed> {
         for name in SERVICES {
-            let request = DeployRequest {
-                deployment: DeploymentId::new(),
-                key: InstanceKey::quick(name.parse()?),
-                branch: "main".parse()?,
-                commit: None,
-                host_port: None,
-                picked_port: None,
-                env: Default::default(),
-            };
+            let request = DeployRequest::new(InstanceKey::quick(name.parse()?), "main".parse()?);
             let sink = MemorySink::default();
             let done = pipeline.run(&request, Some(credentials.clone()), &sink, &CancellationToken::new()).await;
             let Some(instance) = done.instance else {

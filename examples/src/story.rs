@@ -99,8 +99,7 @@ pub async fn deploy(
 /// # Errors
 /// When one of them is no name.
 pub fn of_branch(repo: &str, branch: &str) -> Result<CreateDeployment, Failed> {
-    let (repo, branch) = (repo.parse()?, branch.parse()?);
-    Ok(CreateDeployment { repo, branch, host_port: None, env: BTreeMap::new(), agent: None })
+    Ok(CreateDeployment::new(repo.parse()?, branch.parse()?))
 }
 
 /// Deploys every service of a sandbox, and answers them by repo when all of them run.

@@ -44,13 +44,7 @@ async fn create_sandbox(api: &Api, name: &str) {
 }
 
 fn deployment(repo: &str, branch: &str) -> CreateDeployment {
-    CreateDeployment {
-        repo: repo.parse().unwrap(),
-        branch: branch.parse().unwrap(),
-        host_port: None,
-        env: Default::default(),
-        agent: None,
-    }
+    CreateDeployment::new(repo.parse().unwrap(), branch.parse().unwrap())
 }
 
 async fn tell_the_story(runner: Runner) {

@@ -82,13 +82,7 @@ impl Rig {
         let files: Vec<_> = files.iter().map(|(path, bytes)| (*path, bytes.as_slice())).collect();
         let parent = (self.rounds > 1).then_some("main");
         self.playground.git().commit("slow", "main", parent, &files, "another round").await.unwrap();
-        let body = CreateDeployment {
-            repo: "slow".parse().unwrap(),
-            branch: "main".parse().unwrap(),
-            host_port: None,
-            env: Default::default(),
-            agent: None,
-        };
+        let body = CreateDeployment::new("slow".parse().unwrap(), "main".parse().unwrap());
         self.api.deploy(Some("pay"), &body).await.unwrap()
     }
 

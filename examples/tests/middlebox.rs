@@ -88,7 +88,7 @@ impl Rig {
 
     async fn deploy(&self, api: &Api) -> Deployment {
         let (repo, branch) = ("slow".parse().unwrap(), "main".parse().unwrap());
-        let body = CreateDeployment { repo, branch, host_port: None, env: Default::default(), agent: None };
+        let body = CreateDeployment::new(repo, branch);
         api.deploy(None, &body).await.map_err(|it| it.0).unwrap()
     }
 

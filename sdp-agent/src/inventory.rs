@@ -32,6 +32,7 @@ impl Inventories {
             port_range: Some(self.port_range.clone()),
             gateway,
             exact_commits: true,
+            serves_beside: self.deployer.serves_beside(),
         }
     }
 

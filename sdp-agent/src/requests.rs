@@ -71,6 +71,7 @@ impl Requests {
             RequestBody::Stop { key } => self.work.stop(&key, &cancel).await?,
             RequestBody::Restart { key } => self.work.restart(&key, &cancel).await?,
             RequestBody::Remove { key } => self.work.remove(&key, &cancel).await?,
+            RequestBody::Retire { deployment } => self.work.retire(deployment),
             RequestBody::Instances => {
                 let instances = self.deployer.list().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Instances { instances });

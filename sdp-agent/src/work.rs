@@ -62,6 +62,8 @@ struct Inner {
     /// Whether what an earlier agent left is cleaned up.
     ready: watch::Sender<bool>,
     gateway_changed: watch::Sender<()>,
+    /// Changes whenever what was replaced by some deployment may be ended.
+    deserted: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +77,14 @@ struct Known {
     key: Option<InstanceKey>,
     cancel: CancellationToken,
     ended: bool,
+    /// Whether nobody is sent any more to what it replaced.
+    deserted: bool,
+}
+
+impl Known {
+    fn new(key: Option<InstanceKey>, ended: bool) -> Self {
+        Self { key, cancel: CancellationToken::new(), ended, deserted: false }
+    }
 }
 
 /// The turns of one key.
@@ -96,7 +106,7 @@ impl Work {
         let of_journal = journal.left().iter().map(|record| (record.deployment, Some(record.key.clone())));
         let of_outbox = parts.outbox.deployments().into_iter().map(|deployment| (deployment, None));
         for (deployment, key) in of_outbox.chain(of_journal) {
-            table.known.insert(deployment, Known { key, cancel: CancellationToken::new(), ended: true });
+            table.known.insert(deployment, Known::new(key, true));
         }
         let inner = Arc::new(Inner {
             parts,
@@ -106,6 +116,7 @@ impl Work {
             stopping: CancellationToken::new(),
             ready: watch::Sender::new(false),
             gateway_changed: watch::Sender::new(()),
+            deserted: watch::Sender::new(()),
         });
         let recovering = Arc::clone(&inner);
         inner.tasks.spawn(async move {
@@ -141,16 +152,16 @@ impl Work {
         if let Some(credentials) = &credentials {
             redactor = redactor.credentials(credentials);
         }
+        let known = Known::new(Some(request.key.clone()), false);
         let attempt = Attempt {
             inner: Arc::clone(inner),
             sink: Box::new(redactor.wrap(sink)),
-            cancel: CancellationToken::new(),
+            cancel: known.cancel.clone(),
             superseded: CancellationToken::new(),
             request,
             credentials,
         };
         let key = attempt.request.key.clone();
-        let known = Known { key: Some(key.clone()), cancel: attempt.cancel.clone(), ended: false };
         table.known.insert(deployment, known);
         let lane = table.lane(&key);
         if let Some((_, superseded)) = lane.waiting.replace((deployment, attempt.superseded.clone())) {
@@ -173,6 +184,18 @@ impl Work {
         })?;
         known.cancel.cancel();
         Ok(())
+    }
+
+    /// Has what a deployment replaced ended, once requests under way have had their time.
+    pub(crate) fn retire(&self, deployment: DeploymentId) {
+        let mut table = self.inner.table();
+        let key = table.known.get(&deployment).and_then(|known| known.key.clone());
+        // Those before it as well: it may have left an instance of theirs as it was.
+        let of_key = |known: &Known| key.is_some() && known.key == key;
+        let earlier = table.known.iter_mut().filter(|(id, known)| **id <= deployment && of_key(known));
+        earlier.for_each(|(_, known)| known.deserted = true);
+        drop(table);
+        self.inner.deserted.send_replace(());
     }
 
     /// Stops an instance, after what is under way for it.
@@ -254,6 +277,15 @@ impl Inner {
         turn.lock_owned().await
     }
 
+    /// Takes note that what earlier deployments of a key replaced is gone with them.
+    fn desert_others(&self, key: &InstanceKey, deployment: DeploymentId) {
+        let mut table = self.table();
+        let others = table.known.iter_mut().filter(|(id, known)| **id != deployment && known.key.as_ref() == Some(key));
+        others.for_each(|(_, known)| known.deserted = true);
+        drop(table);
+        self.deserted.send_replace(());
+    }
+
     fn tell_gateway(&self, repo: &RepoName) {
         if self.parts.gateways.as_ref().is_some_and(|gateways| gateways.repo() == repo) {
             self.gateway_changed.send_replace(());
@@ -308,9 +340,13 @@ impl Attempt {
         let (inner, credentials) = (Arc::clone(&self.inner), self.credentials.take());
         let state = match turn {
             Ok(turn) => {
-                let (state, retiring) = self.deploy(credentials).await;
+                let (state, retiring, kept) = self.deploy(credentials).await;
+                if state == DeploymentState::Running && !kept {
+                    inner.desert_others(&key, deployment);
+                }
                 if let Some(replacement) = retiring {
-                    inner.tasks.spawn(retire::later(Arc::clone(&inner), replacement));
+                    let on_request = self.request.retire_on_request;
+                    inner.tasks.spawn(retire::later(Arc::clone(&inner), replacement, on_request));
                 }
                 if state == DeploymentState::Running {
                     inner.journal.end(deployment);
@@ -331,8 +367,8 @@ impl Attempt {
         inner.tell_gateway(&key.repo);
     }
 
-    /// Its end, and what is to be ended when nobody is sent there any more.
-    async fn deploy(&self, credentials: Option<Credentials>) -> (DeploymentState, Option<Replacement>) {
+    /// Its end, what is to be ended when nobody is sent there any more, and whether all was left as it was.
+    async fn deploy(&self, credentials: Option<Credentials>) -> (DeploymentState, Option<Replacement>, bool) {
         let DeployRequest { deployment, key, branch, .. } = &self.request;
         tracing::info!(%deployment, %key, %branch, "deployment begins");
         // One that cannot be read is nothing to go back to.
@@ -341,7 +377,7 @@ impl Attempt {
         let pipeline = &self.inner.parts.pipeline;
         let run = pipeline.run(&self.request, credentials, &*self.sink, &self.cancel);
         match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(finished) => (finished.state, finished.retiring),
+            Ok(finished) => (finished.state, finished.retiring, finished.kept),
             Err(_) => {
                 let progress = self.inner.parts.outbox.progress(*deployment);
                 let reason = "the agent failed inside this deployment; its log says more";
@@ -349,7 +385,7 @@ impl Attempt {
                 {
                     self.tell(event).await;
                 }
-                (DeploymentState::Failed, None)
+                (DeploymentState::Failed, None, false)
             }
         }
     }

@@ -118,6 +118,11 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// Its kind, as configuration names it: `docker`, `process`.
     fn kind(&self) -> &'static str;
 
+    /// Whether a new instance can serve beside the one it replaces, when it has another port.
+    fn serves_beside(&self) -> bool {
+        true
+    }
+
     /// Builds the checkout by its recipe, on the host, output line by line to `sink`. Does not
     /// touch what runs.
     ///
@@ -138,6 +143,16 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
         let _ = deployment;
         Ok(())
+    }
+
+    /// The running instance, when it is what [`start`](Self::start) would make of the job on that instance's port:
+    /// the same commit, program, variables, limits and image. None as well where that cannot be told.
+    ///
+    /// # Errors
+    /// [`DeployError::Engine`].
+    async fn unchanged(&self, job: &DeployJob, artifact: &Artifact) -> Result<Option<Instance>, DeployError> {
+        let _ = (job, artifact);
+        Ok(None)
     }
 
     /// Starts the new instance in the place of the previous one, which is kept. It is stopped first,

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sdp_core::{
-    BranchName, DeployRequest, Deployer, DeploymentId, DeploymentState as S, ErrorCode, EventKind, EventSink, HostPort,
-    InstanceKey, Override, OverrideKind, RepoSource, RouteChanges, RouteStore, SinkError, Stage, StageStatus,
+    BranchName, DeployRequest, Deployer, DeploymentState as S, ErrorCode, EventKind, EventSink, HostPort, InstanceKey,
+    Override, OverrideKind, RepoSource, RouteChanges, RouteStore, SinkError, Stage, StageStatus,
     deploy::{Deadlines, Finished, Pipeline, PortPool},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes, MemorySink},
 };
@@ -34,15 +34,7 @@ fn bench() -> Bench {
 }
 
 fn request(repo: &str, branch: &str) -> DeployRequest {
-    DeployRequest {
-        deployment: DeploymentId::new(),
-        key: InstanceKey::quick(repo.parse().unwrap()),
-        branch: branch.parse().unwrap(),
-        commit: None,
-        host_port: None,
-        picked_port: None,
-        env: Default::default(),
-    }
+    DeployRequest::new(InstanceKey::quick(repo.parse().unwrap()), branch.parse().unwrap())
 }
 
 impl Bench {
@@ -84,6 +76,46 @@ async fn redeploying_keeps_the_port_and_leaves_one_instance() {
     let (second, _) = bench.deploy("eredar", "feature/x").await;
     assert_eq!(first.instance.unwrap().host_port, second.instance.as_ref().unwrap().host_port);
     assert_eq!(bench.deployer.list().await.unwrap(), [second.instance.unwrap()]);
+}
+
+#[tokio::test]
+async fn what_would_be_the_same_is_left_as_it_is_unless_it_is_unhealthy_or_forced() {
+    let bench = bench();
+    let run = async |request: DeployRequest| {
+        let sink = MemorySink::default();
+        (bench.pipeline.run(&request, None, &sink, &CancellationToken::new()).await, sink)
+    };
+    let (first, _) = run(request("eredar", "main")).await;
+    let instance = first.instance.clone().unwrap();
+    let (again, sink) = run(request("eredar", "main")).await;
+    assert_eq!((again.state, again.kept, again.instance.as_ref()), (S::Running, true, Some(&instance)));
+    assert_eq!(sink.states(), [S::Queued, S::Source, S::Build, S::Start, S::Health, S::Routes, S::Running]);
+    let events = sink.events();
+    let told = |port| move |event: &sdp_core::Event| matches!(event.kind, EventKind::Endpoint { host_port, .. } if host_port == port);
+    assert!(events.iter().any(told(instance.host_port)));
+    let skipped = |stage| EventKind::Stage { stage, status: StageStatus::Skipped };
+    for stage in [Stage::Start, Stage::Health] {
+        assert!(events.iter().any(|event| event.kind == skipped(stage)), "{stage}: {events:?}");
+    }
+
+    let elsewhere = HostPort::new(41_050).unwrap();
+    let env = [("X".parse().unwrap(), "1".to_owned())].into();
+    for changed in [
+        DeployRequest { host_port: Some(elsewhere), ..request("eredar", "main") },
+        DeployRequest { env, ..request("eredar", "main") },
+        DeployRequest { force: true, ..request("eredar", "main") },
+        request("eredar", "feature/x"),
+    ] {
+        let before = bench.deployer.list().await.unwrap();
+        let (finished, _) = run(changed).await;
+        assert_eq!((finished.state, finished.kept), (S::Running, false));
+        assert_ne!(finished.instance.unwrap().id, before[0].id);
+    }
+    bench.deployer.behave(Behaviour::NeverHealthy);
+    run(request("eredar", "main")).await;
+    bench.deployer.behave(Behaviour::Works);
+    bench.deployer.stop(&InstanceKey::quick("eredar".parse().unwrap())).await.unwrap();
+    assert!(!run(request("eredar", "feature/x")).await.0.kept, "it does not run");
 }
 
 #[tokio::test]
@@ -357,10 +389,14 @@ async fn a_gateway_that_does_not_take_its_routes_is_put_back() {
     let bench = bench();
     let (good, _) = bench.deploy("gateway", "main").await;
     bench.routes.fail_reload(true);
-    let (bad, _) = bench.deploy("gateway", "main").await;
-    let failure = bad.failure.unwrap();
-    assert_eq!((failure.stage, failure.code), (Some(Stage::Routes), ErrorCode::GatewayReloadFailed));
-    assert_eq!(failure.previous_restored, Some(true));
+    // Whether an instance was replaced or left as it was.
+    for (force, restored) in [(true, Some(true)), (false, None)] {
+        let again = DeployRequest { force, ..request("gateway", "main") };
+        let bad = bench.pipeline.run(&again, None, &MemorySink::default(), &CancellationToken::new()).await;
+        let failure = bad.failure.unwrap();
+        assert_eq!((failure.stage, failure.code), (Some(Stage::Routes), ErrorCode::GatewayReloadFailed));
+        assert_eq!(failure.previous_restored, restored);
+    }
     assert_eq!(bench.deployer.answering(), [good.instance.unwrap()]);
 }
 

@@ -92,10 +92,7 @@ impl DockerDeployer {
     /// Refuses what would collide, before anything is touched. Answers the current and the parked
     /// container of the job's key.
     async fn admit(&self, job: &DeployJob) -> Result<(Option<Found>, Option<Found>), DeployError> {
-        let image = program::image(job)?;
-        if self.engine.image_id(&image).await?.is_none() {
-            return Err(DeployError::ImageMissing { image });
-        }
+        self.image_id(job).await?;
         let name = job.key.container_name();
         let mut own_port_is_held = false;
         let (mut current, mut parked) = (None, None);
@@ -116,6 +113,11 @@ impl DockerDeployer {
             return Err(self.taken(job.host_port));
         }
         Ok((current, parked))
+    }
+
+    async fn image_id(&self, job: &DeployJob) -> Result<String, DeployError> {
+        let image = program::image(job)?;
+        self.engine.image_id(&image).await?.ok_or(DeployError::ImageMissing { image })
     }
 
     /// That a port is held by something that is no container.
@@ -175,7 +177,8 @@ impl DockerDeployer {
 
     async fn try_create(&self, job: &DeployJob, artifact: &Artifact) -> Result<(), DeployError> {
         let name = job.key.container_name();
-        let body = container::body(&self.config.owner, self.config.publish, job, artifact)?;
+        let image_id = self.image_id(job).await?;
+        let body = container::body(&self.config.owner, self.config.publish, job, artifact, &image_id)?;
         let options = || Some(CreateContainerOptionsBuilder::new().name(&name).build());
         let docker = &self.engine.docker;
         let sandbox = networks::sandbox(&job.key, &job.repo);
@@ -254,6 +257,18 @@ impl Deployer for DockerDeployer {
 
     async fn end_build(&self, deployment: DeploymentId) -> Result<(), DeployError> {
         build::end(deployment, None).await
+    }
+
+    async fn unchanged(&self, job: &DeployJob, artifact: &Artifact) -> Result<Option<Instance>, DeployError> {
+        let Some(found) = self.of_key(&job.key).await?.0.filter(|found| found.running) else { return Ok(None) };
+        let (Some(label), Some(instance)) = (found.labels.get(labels::PROGRAM), found.instance()) else {
+            return Ok(None);
+        };
+        let there = DeployJob { host_port: instance.host_port, ..job.clone() };
+        let image_id = self.image_id(job).await?;
+        let owner = &self.config.owner;
+        let same = *label == container::fingerprint(owner, self.config.publish, &there, artifact, &image_id)?;
+        Ok(same.then_some(instance))
     }
 
     async fn start(

@@ -286,6 +286,16 @@ impl Deployer for ProcessDeployer {
         build::end(deployment, instance.and_then(|record| record.process).map(ProcessId::group)).await
     }
 
+    async fn unchanged(&self, job: &DeployJob, artifact: &Artifact) -> Result<Option<Instance>, DeployError> {
+        let Ok(current) = self.find(&job.key) else { return Ok(None) };
+        if !current.process.is_some_and(ProcessId::runs) {
+            return Ok(None);
+        }
+        let there = DeployJob { host_port: current.instance.host_port, ..job.clone() };
+        let same = self.record(&there, artifact)?.makes_the_same_as(&current);
+        Ok(same.then(|| self.now(&current)))
+    }
+
     async fn start(
         &self,
         job: &DeployJob,

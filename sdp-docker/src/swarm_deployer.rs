@@ -304,6 +304,10 @@ impl Deployer for SwarmDeployer {
         "swarm"
     }
 
+    fn serves_beside(&self) -> bool {
+        false
+    }
+
     async fn build(
         &self,
         job: &DeployJob,

@@ -6,7 +6,7 @@
 use std::{env, net::Ipv4Addr, sync::Arc};
 
 use sdp_core::{
-    Credentials, DeployRequest, DeploymentId, InstanceKey,
+    Credentials, DeployRequest, InstanceKey,
     deploy::{Pipeline, PortPool},
     testing::ChannelSink,
 };
@@ -32,15 +32,7 @@ async fn main() -> Result<(), Failed> {
     let ports = Arc::new(PortPool::new(20_000..=29_999, Ipv4Addr::LOCALHOST.into()));
     let pipeline = Pipeline::new(Arc::new(source), Arc::new(deployer.clone()), ports, "127.0.0.1");
 
-    let request = DeployRequest {
-        deployment: DeploymentId::new(),
-        key: InstanceKey::quick("service".parse()?),
-        branch: branch.parse()?,
-        commit: None,
-        host_port: None,
-        picked_port: None,
-        env: Default::default(),
-    };
+    let request = DeployRequest::new(InstanceKey::quick("service".parse()?), branch.parse()?);
     let (sink, mut events) = ChannelSink::new(64);
     let tell = tokio::spawn(async move {
         while let Some(event) = events.recv().await {

@@ -136,7 +136,16 @@ fn out_of_order(first: u64) -> WireMessage {
 
 fn inventory() -> Inventory {
     let (version, advertise, deployer) = ("0".into(), "127.0.0.1".into(), "process".into());
-    Inventory { version, advertise, deployer, repos: Vec::new(), port_range: None, gateway: None, exact_commits: false }
+    Inventory {
+        version,
+        advertise,
+        deployer,
+        repos: Vec::new(),
+        port_range: None,
+        gateway: None,
+        exact_commits: false,
+        serves_beside: false,
+    }
 }
 
 fn hello(token: &str) -> Hello {

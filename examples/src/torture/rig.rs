@@ -102,7 +102,7 @@ impl Rig {
         let (api, sandbox) = (api.clone(), sandbox.to_owned());
         async move {
             let (repo, branch) = ("slow".parse()?, "main".parse()?);
-            let body = CreateDeployment { repo, branch, host_port: None, env: Default::default(), agent: None };
+            let body = CreateDeployment::new(repo, branch);
             api.deploy(Some(&sandbox), &body).await
         }
     }

@@ -87,6 +87,7 @@ async fn admission(config: &AgentConfig) -> Result<Option<Welcome>, TransportErr
         port_range: None,
         gateway: None,
         exact_commits: true,
+        serves_beside: true,
     };
     let (protocol, oldest_protocol) = (VERSION, OLDEST_VERSION);
     let (agent, token) = (config.name.clone(), TokenFrame(token));

@@ -1,7 +1,9 @@
 //! Ending what served before a deployment, once nobody is sent there any more.
 //!
-//! The control plane points the routes at the new instance as soon as it knows of it. While it is away,
-//! requests still go to the previous one, which serves on as long, or until this agent starts anew.
+//! The control plane points the routes at the new instance as soon as it knows of it, and then asks for the
+//! previous one to retire. While it or the gateway is away, requests still go to the previous one, which serves
+//! on as long, or until this agent starts anew. A control plane that never asks has the routes moved soon after
+//! it knows.
 
 use std::sync::Arc;
 
@@ -10,12 +12,16 @@ use sdp_core::{DeploymentId, Replacement, problem::chain};
 use super::{Inner, recovery::PAUSE};
 use crate::outbox::Outbox;
 
-/// Waits until the control plane knows of the new instance and requests under way have had their time.
-/// When the agent stops first, the next one ends what is left.
-pub(super) async fn later(inner: Arc<Inner>, replacement: Replacement) {
-    let key = &replacement.current.key;
+/// Waits until nobody is sent there and requests under way have had their time. When the agent stops
+/// first, the next one ends what is left.
+pub(super) async fn later(inner: Arc<Inner>, replacement: Replacement, on_request: bool) {
+    let (key, deployment) = (&replacement.current.key, replacement.current.deployment);
     let drained = async {
-        known(&inner.parts.outbox, replacement.current.deployment).await;
+        if on_request {
+            deserted(&inner, deployment).await;
+        } else {
+            known(&inner.parts.outbox, deployment).await;
+        }
         tokio::time::sleep(inner.parts.drain).await;
     };
     if inner.stopping.run_until_cancelled(drained).await.is_none() {
@@ -36,6 +42,16 @@ pub(super) async fn later(inner: Arc<Inner>, replacement: Replacement) {
             return;
         }
         pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// Waits until nobody is sent any more to what a deployment replaced.
+async fn deserted(inner: &Inner, deployment: DeploymentId) {
+    let mut changes = inner.deserted.subscribe();
+    while inner.table().known.get(&deployment).is_some_and(|known| !known.deserted) {
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -224,15 +224,7 @@ impl Connection {
 }
 
 pub(crate) fn request(key: &InstanceKey, branch: &str) -> sdp_core::DeployRequest {
-    sdp_core::DeployRequest {
-        deployment: DeploymentId::new(),
-        key: key.clone(),
-        branch: branch.parse().unwrap(),
-        commit: None,
-        host_port: None,
-        picked_port: None,
-        env: BTreeMap::new(),
-    }
+    sdp_core::DeployRequest::new(key.clone(), branch.parse().unwrap())
 }
 
 pub(crate) fn quick(repo: &str) -> InstanceKey {

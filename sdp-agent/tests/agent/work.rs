@@ -63,6 +63,45 @@ async fn what_was_replaced_serves_on_until_the_server_knows_of_the_new_one() {
 }
 
 #[tokio::test]
+async fn what_was_replaced_serves_on_until_it_is_asked_to_retire_where_the_server_does_that() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    let config = config(&server, dir.path(), "[deployer]\ndrain = '0s'\n");
+    let agent = sdp_agent::Agent::start_with(config, parts(repos(), deployer.clone())).unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    let key = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+    let of = async || deployer.list().await.unwrap().into_iter().map(|it| it.deployment).collect::<Vec<_>>();
+    let only = async |wanted: sdp_core::DeploymentId| {
+        patiently("the previous one to retire", async {
+            while of().await != [wanted] {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    };
+    let deploy = async |connection: &mut Connection| {
+        let request = sdp_core::DeployRequest { retire_on_request: true, force: true, ..request(&key, "main") };
+        let deployment = request.deployment;
+        let body = RequestBody::Deploy { request: Box::new(request), credentials: None };
+        assert_eq!(connection.call(body).await, Ok(ReplyBody::Done));
+        connection.until_state(deployment, DeploymentState::Running).await;
+        deployment
+    };
+    let first = deploy(&mut connection).await;
+    let second = deploy(&mut connection).await;
+    assert_eq!(of().await, [second, first], "the server knows, and the gateway is behind");
+    assert_eq!(connection.call(RequestBody::Retire { deployment: second }).await, Ok(ReplyBody::Done));
+    only(second).await;
+    let third = deploy(&mut connection).await;
+    assert_eq!(of().await, [third, second]);
+    // A newer deployment needs the place: nobody waits for ever.
+    let fourth = deploy(&mut connection).await;
+    assert_eq!(of().await, [fourth, third]);
+    assert_eq!(connection.call(RequestBody::Retire { deployment: fourth }).await, Ok(ReplyBody::Done));
+    only(fourth).await;
+    agent.shutdown().await;
+}
+
+#[tokio::test]
 async fn of_those_that_wait_only_the_newest_deployment_stays() {
     let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
     deployer.behave(Behaviour::BuildHangs);

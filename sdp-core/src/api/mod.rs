@@ -223,6 +223,17 @@ pub struct CreateDeployment {
     /// The agent; none to have one chosen among those that declare the repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
+    /// Whether an instance is replaced also when it is just as it would be made now: the same commit, variables,
+    /// settings and image. Otherwise such a deployment leaves it as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+impl CreateDeployment {
+    /// A branch's tip, with everything else as it comes.
+    pub fn new(repo: RepoName, branch: BranchName) -> Self {
+        Self { repo, branch, host_port: None, env: BTreeMap::new(), agent: None, force: false }
+    }
 }
 
 /// One page of a list, newest first.

@@ -8,4 +8,4 @@ mod stages;
 
 pub use machine::{Command, Deadlines, Input, Machine};
 pub use pipeline::{Finished, Pipeline};
-pub use ports::{PortLease, PortPool, PortWish};
+pub use ports::{PortLease, PortPick, PortPool, PortWish};

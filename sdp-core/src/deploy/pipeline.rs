@@ -52,6 +52,8 @@ pub struct Finished {
     pub failure: Option<Failure>,
     /// What runs now because of it.
     pub instance: Option<Instance>,
+    /// Whether that ran before: it was as it would be made now.
+    pub kept: bool,
     /// Set while the previous instance serves on, on its own port: [`Pipeline::retire`] ends it once
     /// nobody is sent there any more. The next deployment of the key does it too.
     pub retiring: Option<Replacement>,
@@ -126,10 +128,13 @@ impl Pipeline {
         drive(&mut machine, todo, &stages, cancel).await;
         let (state, failure) = machine.ended().expect("drive returns when the machine has ended");
         let failure = failure.cloned();
-        let replacement = stages.into_replacement().filter(|_| state == DeploymentState::Running);
-        let instance = replacement.as_ref().map(|replacement| replacement.current.clone());
+        let (replacement, kept) = match state {
+            DeploymentState::Running => stages.into_result(),
+            _ => (None, None),
+        };
+        let instance = replacement.as_ref().map(|replacement| replacement.current.clone()).or_else(|| kept.clone());
         let retiring = replacement.filter(|replacement| replacement.beside);
-        Finished { state, failure, instance, retiring }
+        Finished { state, failure, instance, kept: kept.is_some(), retiring }
     }
 
     /// Ends what a deployment left serving beside itself. Called in turn with the key's deployments.

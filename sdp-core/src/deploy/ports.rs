@@ -10,7 +10,7 @@ use std::{
 use crate::{
     deployer::DeployError,
     model::{
-        ids::{HostPort, InstanceKey},
+        ids::{HostPort, InstanceKey, PortRange},
         instance::Instance,
     },
 };
@@ -25,6 +25,15 @@ pub enum PortWish {
     /// A free one of the range, so that its running instance can serve on until the new one does; the
     /// same when there is none.
     Another,
+}
+
+/// What is picked from where no port is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PortPick<'a> {
+    /// The one that was picked already, which is taken if nobody has it.
+    pub port: Option<HostPort>,
+    /// Where another is picked from; the pool's range when none is given.
+    pub range: Option<&'a PortRange>,
 }
 
 /// The host ports of one agent. Leases make sure that two deployments under way never mean the
@@ -42,7 +51,7 @@ impl PortPool {
         Self { range, publish, leases: Mutex::default() }
     }
 
-    /// Leases a port for `key`. Where none is wished for, `picked` is taken if nobody has it.
+    /// Leases a port for `key`.
     ///
     /// # Errors
     /// [`DeployError::PortTaken`] names the holder of the one wished for; [`DeployError::NoFreePort`].
@@ -50,9 +59,11 @@ impl PortPool {
         self: &Arc<Self>,
         key: &InstanceKey,
         wish: PortWish,
-        picked: Option<HostPort>,
+        pick: PortPick<'_>,
         running: &[Instance],
     ) -> Result<PortLease, DeployError> {
+        let picked = pick.port;
+        let range = pick.range.map_or(&self.range, |range| &range.0);
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = |port: HostPort| {
             let under_way = leases.get(&port).map(|key| format!("a deployment of {key} that is under way"));
@@ -64,7 +75,7 @@ impl PortPool {
         // Its own instance has it bound, and gives it up in time.
         let free = |port: &HostPort| holder(*port).is_none() && (Some(*port) == own || self.can_bind(*port));
         let others = |port: &HostPort| free(port) && !running.iter().any(|it| it.key == *key && it.host_port == *port);
-        let mut range = self.range.clone().filter_map(|port| HostPort::new(port).ok());
+        let mut ports = range.clone().filter_map(|port| HostPort::new(port).ok());
         let port = match wish {
             PortWish::This(port) => match holder(port) {
                 Some(holder) => return Err(DeployError::PortTaken { port, holder }),
@@ -72,13 +83,13 @@ impl PortPool {
             },
             // Who picked another one wants both to serve for a while: if not there, then elsewhere.
             PortWish::Same if own.is_none() || picked.is_none() || picked == own => {
-                picked.filter(free).or(own.filter(free)).or_else(|| range.find(free))
+                picked.filter(free).or(own.filter(free)).or_else(|| ports.find(free))
             }
             PortWish::Same | PortWish::Another => {
-                picked.filter(others).or_else(|| range.find(others)).or(own.filter(|port| holder(*port).is_none()))
+                picked.filter(others).or_else(|| ports.find(others)).or(own.filter(|port| holder(*port).is_none()))
             }
         };
-        let none = || DeployError::NoFreePort { first: *self.range.start(), last: *self.range.end() };
+        let none = || DeployError::NoFreePort { first: *range.start(), last: *range.end() };
         let port = port.ok_or_else(none)?;
         leases.insert(port, key.clone());
         Ok(PortLease { pool: Arc::clone(self), port })
@@ -133,21 +144,21 @@ mod tests {
     fn a_lease_keeps_others_off_until_it_is_dropped() {
         let (pool, first) = pool();
         let port = HostPort::new(first).unwrap();
-        let lease = pool.lease(&key("a"), PortWish::This(port), None, &[]).unwrap();
-        let error = pool.lease(&key("b"), PortWish::This(port), None, &[]).unwrap_err();
+        let lease = pool.lease(&key("a"), PortWish::This(port), PortPick::default(), &[]).unwrap();
+        let error = pool.lease(&key("b"), PortWish::This(port), PortPick::default(), &[]).unwrap_err();
         assert!(error.to_string().contains("a deployment of a that is under way"), "{error}");
         drop(lease);
-        assert_eq!(pool.lease(&key("b"), PortWish::This(port), None, &[]).unwrap().port(), port);
+        assert_eq!(pool.lease(&key("b"), PortWish::This(port), PortPick::default(), &[]).unwrap().port(), port);
     }
 
     #[test]
     fn picking_skips_what_is_leased_or_bound_and_says_when_nothing_is_left() {
         let (pool, first) = pool();
         let bound = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
-        let one = pool.lease(&key("a"), PortWish::Same, None, &[]).unwrap();
-        let two = pool.lease(&key("b"), PortWish::Another, None, &[]).unwrap();
+        let one = pool.lease(&key("a"), PortWish::Same, PortPick::default(), &[]).unwrap();
+        let two = pool.lease(&key("b"), PortWish::Another, PortPick::default(), &[]).unwrap();
         assert_eq!((one.port().get(), two.port().get()), (first, first + 2));
-        let error = pool.lease(&key("c"), PortWish::Same, None, &[]).unwrap_err();
+        let error = pool.lease(&key("c"), PortWish::Same, PortPick::default(), &[]).unwrap_err();
         assert!(matches!(error, DeployError::NoFreePort { .. }), "{error}");
         drop(bound);
     }
@@ -156,9 +167,13 @@ mod tests {
     fn a_picked_port_is_taken_unless_a_stranger_has_it() {
         let (pool, first) = pool();
         let port = |more: u16| HostPort::new(first + more).unwrap();
-        assert_eq!(pool.lease(&key("a"), PortWish::Same, Some(port(2)), &[]).unwrap().port(), port(2));
+        let pick = PortPick { port: Some(port(2)), range: None };
+        assert_eq!(pool.lease(&key("a"), PortWish::Same, pick, &[]).unwrap().port(), port(2));
         let stranger = TcpListener::bind(("127.0.0.1", first + 2)).unwrap();
-        assert_eq!(pool.lease(&key("a"), PortWish::Same, Some(port(2)), &[]).unwrap().port(), port(0));
+        assert_eq!(pool.lease(&key("a"), PortWish::Same, pick, &[]).unwrap().port(), port(0));
+        let range = PortRange(first + 1..=first + 2);
+        let pick = PortPick { range: Some(&range), ..pick };
+        assert_eq!(pool.lease(&key("a"), PortWish::Same, pick, &[]).unwrap().port(), port(1), "of where it was picked");
         drop(stranger);
     }
 }

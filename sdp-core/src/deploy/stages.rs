@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     machine::Input,
     pipeline::Pipeline,
-    ports::{PortLease, PortWish},
+    ports::{PortLease, PortPick, PortWish},
     slots::BuildSlot,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         credentials::Credentials,
         deployment::{DeployRequest, Failure, Stage},
         event::EventKind,
-        instance::InstanceState,
+        instance::{Instance, InstanceState},
         names::EnvName,
         repo::{Checkout, RepoSpec},
         route::{RouteChanges, RouteOrigin, RouteTable},
@@ -72,6 +72,8 @@ struct Progress {
     /// When the previous instance began to be replaced.
     swap_began: Option<Instant>,
     replacement: Option<Replacement>,
+    /// The running instance that is left as it is.
+    kept: Option<Instance>,
     waits: Waits,
 }
 
@@ -132,7 +134,8 @@ impl<'a> Stages<'a> {
             (None, None) if is_routed => PortWish::Another,
             (None, _) => PortWish::Same,
         };
-        let lease = self.pipeline.ports.lease(key, wish, self.request.picked_port, &running);
+        let pick = PortPick { port: self.request.picked_port, range: self.request.port_range.as_ref() };
+        let lease = self.pipeline.ports.lease(key, wish, pick, &running);
         let port = lease.map_err(|error| Problem::from(&error))?;
         let mut progress = self.progress();
         (progress.repo, progress.env, progress.port) = (Some(repo), env, Some(port));
@@ -226,6 +229,13 @@ impl<'a> Stages<'a> {
     async fn start(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
         let mut job = self.job()?;
         let artifact = self.progress().artifact.clone().ok_or_else(out_of_order)?;
+        if let Some(kept) = self.as_it_would_be(&job, &artifact).await? {
+            let line = format!("{} runs this commit with these settings already: it is left as it is", kept.name);
+            self.note(Stage::Start, line).await?;
+            self.progress().kept = Some(kept.clone());
+            self.tell_endpoint(&job.repo, &kept).await?;
+            return Ok(Did::Nothing);
+        }
         let mut picks_left = PORT_PICKS;
         self.progress().swap_began = Some(Instant::now());
         let replacement = loop {
@@ -240,15 +250,33 @@ impl<'a> Stages<'a> {
                 Err(error) => return Err(Problem::from(&error)),
             }
         };
-        let host = replacement.current.host.as_deref().unwrap_or(&self.pipeline.advertise);
-        let endpoint = EventKind::Endpoint {
-            host_port: replacement.current.host_port,
-            url: RepoInfo::from(&job.repo).url(host, replacement.current.host_port),
-            instance: replacement.current.name.clone(),
-        };
+        let current = replacement.current.clone();
         self.progress().replacement = Some(replacement);
-        self.emit(endpoint).await.map_err(|error| Problem::from(&error))?;
+        self.tell_endpoint(&job.repo, &current).await?;
         Ok(Did::Work)
+    }
+
+    /// The running instance, when it is healthy and nothing of it would be another one after a start.
+    async fn as_it_would_be(&self, job: &DeployJob, artifact: &Artifact) -> Result<Option<Instance>, Problem> {
+        if self.request.force {
+            return Ok(None);
+        }
+        let deployer = &self.pipeline.deployer;
+        let unchanged = deployer.unchanged(job, artifact).await.map_err(|error| Problem::from(&error))?;
+        let on_its_port = |instance: &Instance| self.request.host_port.is_none_or(|port| port == instance.host_port);
+        let Some(instance) = unchanged.filter(on_its_port) else { return Ok(None) };
+        let healthy = matches!(deployer.probe(&instance, &job.repo.health.probe).await, Ok(Probe::Healthy));
+        Ok(healthy.then_some(instance))
+    }
+
+    async fn tell_endpoint(&self, repo: &RepoSpec, instance: &Instance) -> Result<(), Problem> {
+        let host = instance.host.as_deref().unwrap_or(&self.pipeline.advertise);
+        let endpoint = EventKind::Endpoint {
+            host_port: instance.host_port,
+            url: RepoInfo::from(repo).url(host, instance.host_port),
+            instance: instance.name.clone(),
+        };
+        self.emit(endpoint).await.map_err(|error| Problem::from(&error))
     }
 
     async fn pick_another_port(&self) -> Result<DeployJob, Problem> {
@@ -257,7 +285,8 @@ impl<'a> Stages<'a> {
         running.retain(|instance| instance.key != self.request.key);
         let mut progress = self.progress();
         progress.port = None;
-        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, None, &running);
+        let pick = PortPick { port: None, range: self.request.port_range.as_ref() };
+        let lease = self.pipeline.ports.lease(&self.request.key, PortWish::Same, pick, &running);
         let lease = lease.map_err(|error| Problem::from(&error))?;
         let job = progress.job.as_mut().ok_or_else(out_of_order)?;
         job.host_port = lease.port();
@@ -267,6 +296,9 @@ impl<'a> Stages<'a> {
     }
 
     async fn health(&self, cancel: &CancellationToken) -> Result<Did, Problem> {
+        if self.progress().kept.is_some() {
+            return Ok(Did::Nothing);
+        }
         let check = self.job()?.repo.health;
         let replacement = self.progress().replacement.clone().ok_or_else(out_of_order)?;
         let deployer = &self.pipeline.deployer;
@@ -421,8 +453,10 @@ impl<'a> Stages<'a> {
         }
     }
 
-    pub(super) fn into_replacement(self) -> Option<Replacement> {
-        self.progress.into_inner().unwrap_or_else(PoisonError::into_inner).replacement
+    /// What was made, or what was left as it is.
+    pub(super) fn into_result(self) -> (Option<Replacement>, Option<Instance>) {
+        let progress = self.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (progress.replacement, progress.kept)
     }
 
     fn job(&self) -> Result<DeployJob, Problem> {

@@ -30,6 +30,9 @@ pub struct Inventory {
     /// branch's tip instead.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact_commits: bool,
+    /// Whether a new instance can serve beside the one it replaces, on another port.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serves_beside: bool,
 }
 
 /// A repo as people see it: the agent's configuration without its paths.

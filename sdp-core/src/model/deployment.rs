@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{DeploymentId, HostPort, InstanceKey},
+    ids::{DeploymentId, HostPort, InstanceKey, PortRange},
     names::{AgentName, BranchName, CommitId, EnvName, UserName},
 };
 use crate::problem::ErrorCode;
@@ -216,9 +216,37 @@ pub struct DeployRequest {
     /// another if a stranger has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picked_port: Option<HostPort>,
+    /// Where the agent picks another from; its own range when none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_range: Option<PortRange>,
+    /// Whether what this deployment replaces, where both can serve, does so until a `retire` request: who asks for it
+    /// moves routes, and says when nobody is sent there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retire_on_request: bool,
+    /// Whether an instance that is as it would be made now is replaced all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// Environment variables, over those of the repo's configuration.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<EnvName, String>,
+}
+
+impl DeployRequest {
+    /// A new deployment of the tip of a branch, with everything else as it comes.
+    pub fn new(key: InstanceKey, branch: BranchName) -> Self {
+        Self {
+            deployment: DeploymentId::new(),
+            key,
+            branch,
+            commit: None,
+            host_port: None,
+            picked_port: None,
+            port_range: None,
+            retire_on_request: false,
+            force: false,
+            env: BTreeMap::new(),
+        }
+    }
 }
 
 /// A deployment as the control plane knows it.

@@ -213,6 +213,12 @@ pub enum RequestBody {
         /// Which.
         key: InstanceKey,
     },
+    /// End what a deployment replaced and left serving: nobody is sent there any more. Answered with `done`, also
+    /// when there is nothing to end.
+    Retire {
+        /// The deployment that replaced it.
+        deployment: DeploymentId,
+    },
     /// Everything of ours that runs there. Answered with `instances`.
     Instances,
     /// The checkouts of sandboxes on its disk. Answered with `checkouts`.
@@ -255,6 +261,7 @@ impl RequestBody {
             | Self::Cancel { .. }
             | Self::Stop { .. }
             | Self::Remove { .. }
+            | Self::Retire { .. }
             | Self::Instances
             | Self::Checkouts
             | Self::Routes { .. }

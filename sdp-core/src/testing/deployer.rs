@@ -18,6 +18,7 @@ use crate::{
         event::{EventKind, LogStream},
         ids::InstanceKey,
         instance::{Instance, InstanceState, InstanceStats},
+        names::EnvName,
         repo::HealthProbe,
     },
 };
@@ -75,6 +76,8 @@ struct Running {
     behaviour: Behaviour,
     settled: bool,
     taken_down: bool,
+    /// Besides its commit, all that a job may change of it.
+    env: BTreeMap<EnvName, String>,
 }
 
 impl MemoryDeployer {
@@ -171,6 +174,18 @@ impl Deployer for MemoryDeployer {
         Ok(Artifact { path: None, reused: false })
     }
 
+    async fn unchanged(&self, job: &DeployJob, _artifact: &Artifact) -> Result<Option<Instance>, DeployError> {
+        let mut machine = self.machine();
+        machine.engine("list containers")?;
+        let current = machine.find(&job.key).ok().filter(|running| {
+            let instance = &running.instance;
+            instance.state == InstanceState::Running
+                && (&instance.branch, &instance.commit) == (&job.checkout.branch, &job.checkout.commit)
+                && running.env == job.env
+        });
+        Ok(current.map(|running| running.instance.clone()))
+    }
+
     async fn start(
         &self,
         job: &DeployJob,
@@ -228,7 +243,8 @@ impl Deployer for MemoryDeployer {
             restarts: 0,
             parked: false,
         };
-        machine.instances.push(Running { instance: current.clone(), behaviour, settled: false, taken_down: false });
+        let (instance, env) = (current.clone(), job.env.clone());
+        machine.instances.push(Running { instance, behaviour, settled: false, taken_down: false, env });
         Ok(Replacement { current, previous, beside })
     }
 

@@ -6,9 +6,20 @@ use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, Network
 use sdp_core::{Artifact, DeployError, DeployJob};
 
 use super::{
-    networks,
+    labels, networks,
     program::{Bind, Program, program},
 };
+
+/// Tells whether another job would make the same container of an image with this id.
+pub(crate) fn fingerprint(
+    owner: &str,
+    publish: IpAddr,
+    job: &DeployJob,
+    artifact: &Artifact,
+    image_id: &str,
+) -> Result<String, DeployError> {
+    Ok(program(owner, publish, job, artifact)?.fingerprint(job, image_id))
+}
 
 /// The body of the engine's `create` call. The restart policy comes when the container has proved
 /// healthy: one that crashes at once must be seen dead, not restarting.
@@ -17,9 +28,12 @@ pub(crate) fn body(
     publish: IpAddr,
     job: &DeployJob,
     artifact: &Artifact,
+    image_id: &str,
 ) -> Result<ContainerCreateBody, DeployError> {
-    let Program { image, args, env, labels, dir, mounts, port, reaps, nano_cpus, memory_bytes } =
-        program(owner, publish, job, artifact)?;
+    let program = program(owner, publish, job, artifact)?;
+    let fingerprint = program.fingerprint(job, image_id);
+    let Program { image, args, env, mut labels, dir, mounts, port, reaps, nano_cpus, memory_bytes } = program;
+    labels.insert(labels::PROGRAM.into(), fingerprint);
     let network = networks::sandbox(&job.key, &job.repo).map(networks::name);
     let endpoint = EndpointSettings { aliases: Some(networks::aliases(&job.repo)), ..Default::default() };
     let tcp = port.map(|port| format!("{port}/tcp"));

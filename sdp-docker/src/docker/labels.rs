@@ -14,6 +14,8 @@ pub(crate) const PORT: &str = "sdp.port";
 pub(crate) const RECIPE: &str = "sdp.recipe";
 const CHECKOUT: &str = "sdp.checkout";
 const ARTIFACT: &str = "sdp.artifact";
+/// What tells whether another job would make the same container.
+pub(crate) const PROGRAM: &str = "sdp.program";
 
 /// The end of a parked container's name. Labels cannot change; names can.
 pub(crate) const PARKED_SUFFIX: &str = "-previous";

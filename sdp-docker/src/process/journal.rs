@@ -11,6 +11,7 @@ use sdp_core::{Instance, RecipeKind};
 use serde::{Deserialize, Serialize};
 
 use super::system::ProcessId;
+use crate::marked::MARK;
 
 /// One instance: what to run, and what runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +25,22 @@ pub(crate) struct Record {
     pub(crate) artifact: Option<PathBuf>,
     /// The program, while it was last known to run.
     pub(crate) process: Option<ProcessId>,
+}
+
+impl Record {
+    /// Whether both are of the same commit, program and variables.
+    pub(crate) fn makes_the_same_as(&self, other: &Self) -> bool {
+        // It names the deployment.
+        let env = |record: &Self| {
+            let mut env = record.env.clone();
+            env.remove(MARK);
+            env
+        };
+        let of = |record: &Self| (record.instance.branch.clone(), record.instance.commit.clone(), record.recipe);
+        of(self) == of(other)
+            && (&self.argv, &self.dir, &self.artifact) == (&other.argv, &other.dir, &other.artifact)
+            && env(self) == env(other)
+    }
 }
 
 /// The folder of the records.

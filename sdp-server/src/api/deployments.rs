@@ -197,7 +197,7 @@ pub(super) async fn retry(
     };
     // A port that was picked is picked again: somebody else may have it by now.
     let host_port = state.store().chosen_port(id).await?;
-    let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
+    let body = CreateDeployment { host_port, env, agent: Some(agent), ..CreateDeployment::new(key.repo, branch) };
     deploy_exactly(state, signed_in, AuditAction::Retry, destination, body, earlier).await
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn rollback(
     };
     let host_port = state.store().chosen_port(target.id).await?;
     let Deployment { key, branch, env, agent, .. } = target;
-    let body = CreateDeployment { repo: key.repo, branch, host_port, env, agent: Some(agent) };
+    let body = CreateDeployment { host_port, env, agent: Some(agent), ..CreateDeployment::new(key.repo, branch) };
     deploy_exactly(state, signed_in, AuditAction::Rollback, destination, body, Some(earlier)).await
 }
 

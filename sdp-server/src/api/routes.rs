@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::extract::State;
 use jiff::Timestamp;
 use sdp_core::{
-    AuditSubject, ClaimReason, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget,
-    Sandbox, SandboxName, ServiceName, ServiceUrl, TakenRoute,
+    AuditSubject, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget, Sandbox,
+    SandboxName, ServiceName, ServiceUrl, TakenRoute,
     api::{SetRoute, SetRoutes, audit::AuditAction, routing::LostRoute},
 };
 use serde::Deserialize;
@@ -15,7 +15,12 @@ use super::{
     Json, Path, in_full,
     sandboxes::{SandboxPath, find, find_live},
 };
-use crate::{ApiError, AppState, auth::SignedIn, routing::gateway_of, store::Deed};
+use crate::{
+    ApiError, AppState,
+    auth::SignedIn,
+    routing::gateway_of,
+    store::{Claim, Deed},
+};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RoutePath {
@@ -41,8 +46,9 @@ pub(super) async fn set_one(
     Json(body): Json<SetRoute>,
 ) -> Result<Json<RouteTable>, ApiError> {
     let SetRoute { target, takeover, reason, expires_in } = body;
-    let targets = BTreeMap::from([(path.service, target)]);
-    set_by(state, signed_in, path.name, Wanted { targets, takeover, reason, expires_in }).await
+    let claim = Claim { reason, expires_at: end(expires_in)? };
+    let routes = BTreeMap::from([(path.service, (target, claim))]);
+    set_by(state, signed_in, path.name, Wanted { routes, takeover }).await
 }
 
 pub(super) async fn set_many(
@@ -51,28 +57,22 @@ pub(super) async fn set_many(
     Path(path): Path<SandboxPath>,
     Json(body): Json<SetRoutes>,
 ) -> Result<Json<RouteTable>, ApiError> {
-    let SetRoutes { routes: targets, takeover, reason, expires_in } = body;
-    if targets.is_empty() {
+    let SetRoutes { routes, takeover, reason, expires_in } = body;
+    if routes.is_empty() {
         return Err(ApiError::new(ErrorCode::InvalidInput, "name at least one service").field("routes"));
     }
-    set_by(state, signed_in, path.name, Wanted { targets, takeover, reason, expires_in }).await
+    let claim = Claim { reason, expires_at: end(expires_in)? };
+    let routes = routes.into_iter().map(|(service, target)| (service, (target, claim.clone()))).collect();
+    set_by(state, signed_in, path.name, Wanted { routes, takeover }).await
 }
 
 /// What somebody wants routes to be.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    /// Where services are to be sent.
-    pub(crate) targets: BTreeMap<ServiceName, RouteTarget>,
-    takeover: bool,
-    reason: Option<ClaimReason>,
-    expires_in: Option<Duration>,
-}
-
-impl Wanted {
-    /// Only this, and nothing that others hold.
-    pub(crate) fn targets(targets: BTreeMap<ServiceName, RouteTarget>) -> Self {
-        Self { targets, ..Self::default() }
-    }
+    /// Where services are to be sent, and the claims that come with it.
+    pub(crate) routes: BTreeMap<ServiceName, (RouteTarget, Claim)>,
+    /// Whether what others hold is taken.
+    pub(crate) takeover: bool,
 }
 
 async fn set_by(
@@ -94,14 +94,15 @@ pub(crate) async fn set(
     let _turn = state.routing().turn().await;
     let sandbox = find_live(state, sandbox).await?;
     let gateway = gateway_of(state, Some(&sandbox)).await?;
-    let (own, expires_at) = (gateway.own.is_some(), expiry(&sandbox, &wanted)?);
-    if own && wanted.expires_in.is_some() {
+    let own = gateway.own.is_some();
+    let has_end = wanted.routes.values().any(|(_, claim)| claim.expires_at.is_some());
+    if own && has_end && signed_in.is_some() {
         let sentence =
             "the routes of a sandbox's own gateway are nobody else's, so that they need no end; leave it out";
         return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
     }
     let mut services = BTreeMap::new();
-    for (service, target) in &wanted.targets {
+    for (service, (target, claim)) in &wanted.routes {
         let (url, kind) = match target {
             RouteTarget::Ocp => {
                 services.insert(service.clone(), None);
@@ -111,15 +112,18 @@ pub(crate) async fn set(
             RouteTarget::Url(url) => (url.clone(), OverrideKind::Custom),
         };
         let target = Override::new(url, kind, sandbox.name.clone());
-        let expires_at = expires_at.filter(|_| !own);
-        services.insert(service.clone(), Some(Override { reason: wanted.reason.clone(), expires_at, ..target }));
+        // Claims keep others off as long as the sandbox lives, or less if that was asked for.
+        let expires_at = claim.expires_at.map_or(sandbox.expires_at, |end| end.min(sandbox.expires_at));
+        let expires_at = Some(expires_at).filter(|_| !own);
+        services.insert(service.clone(), Some(Override { reason: claim.reason.clone(), expires_at, ..target }));
     }
     let by = Some(sandbox.name.clone());
     let changes = RouteChanges { services, by, takeover: wanted.takeover, ..RouteChanges::default() };
     let whose = own.then(|| sandbox.name.clone());
     let table = state.routing().apply(state.hub(), &gateway.agent, whose, changes).await?;
+    let targets = || wanted.routes.iter().map(|(service, (target, _))| (service.clone(), target.clone())).collect();
     if own {
-        state.store().choose_own_routes(&sandbox.name, wanted.targets.clone()).await?;
+        state.store().choose_own_routes(&sandbox.name, targets()).await?;
     }
     let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.session.user()).clone();
     let lost = table.taken.iter().map(|taken| {
@@ -128,20 +132,20 @@ pub(crate) async fn set(
         (was.owner, LostRoute { service, url: was.url, by, user, at })
     });
     state.store().lose_routes(lost.collect()).await?;
-    let claimed = wanted.targets.keys().cloned().collect();
-    state.store().claim_routes(&sandbox.name, claimed, wanted.expires_in.is_none()).await?;
+    let claims = wanted.routes.iter().map(|(service, (_, claim))| (service.clone(), claim.clone())).collect();
+    state.store().claim_routes(&sandbox.name, claims).await?;
     state.audit(deeds(signed_in, &sandbox, &wanted, &table.taken)).await;
-    state.store().want_routes(&sandbox.name, wanted.targets).await?;
+    state.store().want_routes(&sandbox.name, targets()).await?;
     Ok(table)
 }
 
-/// Until when claims keep others off: as long as the sandbox lives, or less if that was asked for.
-fn expiry(sandbox: &Sandbox, wanted: &Wanted) -> Result<Option<Timestamp>, ApiError> {
-    let Some(lifetime) = wanted.expires_in else { return Ok(Some(sandbox.expires_at)) };
-    let end = Timestamp::now().checked_add(lifetime).ok().filter(|_| !lifetime.is_zero()).ok_or_else(|| {
-        ApiError::new(ErrorCode::InvalidInput, "expires_in must be some time, such as \"2h\"").field("expires_in")
-    })?;
-    Ok(Some(end.min(sandbox.expires_at)))
+/// When a claim with this lifetime ends.
+fn end(lifetime: Option<Duration>) -> Result<Option<Timestamp>, ApiError> {
+    let Some(lifetime) = lifetime else { return Ok(None) };
+    let end = Timestamp::now().checked_add(lifetime).ok().filter(|_| !lifetime.is_zero());
+    let refused =
+        || ApiError::new(ErrorCode::InvalidInput, "expires_in must be some time, such as \"2h\"").field("expires_in");
+    end.ok_or_else(refused).map(Some)
 }
 
 /// What was set, in the name of the sandbox, and what was taken, where who lost it looks for it.
@@ -150,13 +154,13 @@ fn deeds(signed_in: Option<&SignedIn>, sandbox: &Sandbox, wanted: &Wanted, taken
         Some(signed_in) => signed_in.deed(action, subject),
         None => Deed::of_the_platform(action, subject),
     };
-    let set = wanted.targets.iter().map(|(service, target)| {
+    let set = wanted.routes.iter().map(|(service, (target, claim))| {
         let target = match target {
             RouteTarget::Ocp => "to the stable cluster".to_owned(),
             RouteTarget::Sandbox => "to the sandbox's own deployment".into(),
             RouteTarget::Url(url) => format!("to {url}"),
         };
-        let reason = wanted.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let reason = claim.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let subject = AuditSubject::route(&sandbox.name, service);
         deed(AuditAction::RouteSet, subject).detail(format!("{target}{reason}"))
     });

@@ -66,6 +66,13 @@ pub(crate) struct Earlier {
     pub(crate) commit: CommitId,
 }
 
+/// How a deployment takes the place of the one before.
+struct Swap {
+    port: PortChoice,
+    /// Whether both serve, where their ports allow it, until the routes have followed.
+    beside: bool,
+}
+
 /// Takes a deployment off the list of those on their way, however the sending ends.
 struct OnItsWay<'a>(&'a Hub, DeploymentId);
 
@@ -135,17 +142,16 @@ impl Hub {
         };
         let request = DeployRequest {
             deployment: id,
-            key,
-            branch: body.branch,
             commit: earlier.map(|earlier| earlier.commit),
             host_port: body.host_port,
-            picked_port: None,
+            force: body.force,
             env,
+            ..DeployRequest::new(key, body.branch)
         };
-        let choice = self.port_choice(&agent, &request, destination.environment.as_ref()).await?;
+        let swap = self.swap(&agent, &request, destination.environment.as_ref()).await?;
         // A task of its own: a client that hangs up must not leave a row that nobody sends.
         let hub = self.clone();
-        let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, choice, credentials).await });
+        let sent = self.shared.tasks.spawn(async move { hub.send(deployment, request, swap, credentials).await });
         sent.await.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::Internal, "the deployment could not be sent")))
     }
 
@@ -153,13 +159,18 @@ impl Hub {
         &self,
         deployment: Deployment,
         mut request: DeployRequest,
-        choice: PortChoice,
+        swap: Swap,
         credentials: Credentials,
     ) -> Result<Deployment, ApiError> {
         let (id, agent) = (deployment.id, deployment.agent.clone());
         self.dispatching().insert(id);
         let on_its_way = OnItsWay(self, id);
-        let reserved = self.shared.store.insert_deployment_with_port(&deployment, choice).await?;
+        if let PortChoice::Picked { range, .. } = &swap.port {
+            request.port_range = Some(range.clone());
+        }
+        let store = &self.shared.store;
+        let reserved = store.insert_deployment_with_port(&deployment, swap.port).await?;
+        request.retire_on_request = swap.beside && store.await_retirement(&deployment).await?;
         request.picked_port = reserved.filter(|_| request.host_port.is_none());
         self.publish(vec![deployment.clone()]);
         let body = RequestBody::Deploy { request: Box::new(request), credentials: Some(CredentialsFrame(credentials)) };
@@ -178,35 +189,33 @@ impl Hub {
         }
     }
 
-    /// How a deployment on `agent` comes by its port: from the environment's range, or else the agent's.
-    async fn port_choice(
+    /// How a deployment on `agent` takes the place of the one before. Its port is from the environment's range, or
+    /// else the agent's.
+    async fn swap(
         &self,
         agent: &AgentName,
         request: &DeployRequest,
         environment: Option<&Environment>,
-    ) -> Result<PortChoice, ApiError> {
-        if let Some(port) = request.host_port {
-            return Ok(PortChoice::Chosen(port));
-        }
+    ) -> Result<Swap, ApiError> {
         let agents = self.agents().await?;
         let inventory = agents.iter().find(|known| known.name == *agent).and_then(|known| known.inventory.as_ref());
-        let Some(inventory) = inventory else { return Ok(PortChoice::Agents) };
+        let chosen = request.host_port.map(PortChoice::Chosen);
+        let Some(inventory) = inventory else {
+            return Ok(Swap { port: chosen.unwrap_or(PortChoice::Agents), beside: false });
+        };
         let repo = inventory.repos.iter().find(|repo| repo.name == request.key.repo);
         let is_routed = request.key.sandbox.is_some() && repo.is_some_and(|repo| repo.service.is_some());
-        // Another port only where the routes follow at once: to the shared gateway, while its agent is there.
+        // Another port only where the routes follow at once: while the gateway's agent is there.
+        let gateway = environment.and_then(|environment| environment.gateway.as_ref());
         let follows = agents.iter().any(|known| {
-            known.connected && known.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some())
+            let has_gateway = known.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some());
+            known.connected && has_gateway && gateway.is_none_or(|gateway| *gateway == known.name)
         });
-        let follows = follows && environment.is_none_or(|environment| environment.gateway.is_none());
-        // A swarm's services cannot serve beside their successor.
-        let anew = is_routed && follows && inventory.deployer != "swarm";
-        Ok(
-            match environment.and_then(|environment| environment.ports.clone()).or_else(|| inventory.port_range.clone())
-            {
-                Some(range) => PortChoice::Picked { range, anew },
-                None => PortChoice::Agents,
-            },
-        )
+        let beside = is_routed && follows && inventory.serves_beside;
+        let range = environment.and_then(|environment| environment.ports.clone());
+        let picked = range.or_else(|| inventory.port_range.clone());
+        let picked = picked.map(|range| PortChoice::Picked { range, anew: beside });
+        Ok(Swap { port: chosen.or(picked).unwrap_or(PortChoice::Agents), beside })
     }
 
     async fn refuse(&self, id: DeploymentId, error: RequestError) -> Result<Deployment, ApiError> {

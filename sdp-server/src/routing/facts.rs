@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName, SandboxState,
-    ServiceName, ServiceUrl,
+    AgentName, Deployment, DeploymentState, EnvironmentName, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName,
+    SandboxState, ServiceName, ServiceUrl,
 };
 
+use super::gateway;
 use crate::{AppState, store::StoreError};
 
 /// One look at the database.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) sandboxes: BTreeMap<SandboxName, Sandbox>,
     pub(super) keys: BTreeMap<SandboxName, SandboxKey>,
@@ -20,6 +21,10 @@ pub(super) struct Facts {
     pub(super) deployments: Vec<Deployment>,
     /// The service of each repo, by the agent that declares it.
     pub(super) services: BTreeMap<(AgentName, RepoName), ServiceName>,
+    /// The agent whose gateway everybody shares, if it is known.
+    pub(super) shared: Option<AgentName>,
+    /// The agents whose gateways are those of environments.
+    pub(super) gateways: BTreeMap<EnvironmentName, AgentName>,
 }
 
 impl Facts {
@@ -38,13 +43,35 @@ impl Facts {
             }
         }
         let open = store.open_claims().await?;
-        let mut facts = Self { sandboxes, keys, open, deployments, services };
+        // Which of several gateways is meant, nobody has said: then there is none that everybody shares.
+        let shared = gateway::shared(state).await.ok().flatten();
+        let environments = store.environments().await?.into_iter();
+        let gateways = environments.filter_map(|environment| Some((environment.name, environment.gateway?))).collect();
+        let mut facts = Self { sandboxes, keys, open, deployments, services, shared, gateways };
         let Self { sandboxes, deployments, .. } = &mut facts;
         deployments.retain(|deployment| {
             let sandbox = deployment.key.sandbox.as_ref().and_then(|name| sandboxes.get(name));
             sandbox.is_some_and(|sandbox| sandbox.created_at <= deployment.created_at)
         });
         Ok(facts)
+    }
+
+    /// The agents that have a gateway which sandboxes share.
+    pub(super) fn shared_gateways(&self) -> BTreeSet<&AgentName> {
+        self.shared.iter().chain(self.gateways.values()).collect()
+    }
+
+    /// The agent whose gateway a sandbox shares with others, if it is known.
+    pub(super) fn shared_by(&self, sandbox: &Sandbox) -> Option<&AgentName> {
+        self.gateways.get(&sandbox.environment).or(self.shared.as_ref())
+    }
+
+    /// These facts for one of the gateways that sandboxes share: only the sandboxes that do.
+    pub(super) fn at(&self, agent: &AgentName) -> Self {
+        let mut facts = self.clone();
+        facts.sandboxes.retain(|_, sandbox| self.shared_by(sandbox) == Some(agent));
+        facts.open.retain(|(sandbox, _)| facts.sandboxes.contains_key(sandbox));
+        facts
     }
 
     /// The sandbox's deployments of a service.

@@ -8,9 +8,13 @@
 mod facts;
 mod gateway;
 mod plan;
+mod retire;
 mod sync;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use sdp_core::{
     AgentName, RouteChanges, RouteTable, SandboxName,
@@ -34,8 +38,8 @@ pub(crate) struct Routing {
 struct Inner {
     /// One change at a time: between a look at a gateway and the change made of it nobody else makes one.
     turn: tokio::sync::Mutex<()>,
-    /// The shared gateway's table as last seen.
-    seen: Mutex<Option<RouteTable>>,
+    /// The tables of the gateways that sandboxes share, as last seen.
+    seen: Mutex<BTreeMap<AgentName, RouteTable>>,
     wake: Notify,
 }
 
@@ -50,7 +54,7 @@ impl Routing {
         self.inner.wake.notify_one();
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<RouteTable>> {
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<AgentName, RouteTable>> {
         self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,7 +90,7 @@ impl Routing {
             return Err(RequestError::Unexpected { agent: agent.clone() });
         };
         if sandbox.is_none() {
-            *self.seen() = Some(table.clone());
+            self.seen().insert(agent.clone(), table.clone());
         }
         Ok(table)
     }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{facts::Facts, gateway, plan};
+use super::{facts::Facts, gateway, plan, retire};
 use crate::{ApiError, AppState, hub::RequestError, store::Deed};
 
 /// The first and the longest pause before what failed is tried again.
@@ -98,26 +98,38 @@ pub(crate) async fn run(state: AppState) {
 
 async fn sync(state: &AppState, scope: &Scope) -> Result<(), ApiError> {
     let facts = Facts::read(state).await?;
+    let waiting = state.store().retirements().await?;
+    let of_waiting = facts.deployments.iter().filter(|deployment| waiting.contains(&deployment.id));
+    let concerned: BTreeSet<_> =
+        scope.sandboxes.iter().chain(of_waiting.filter_map(|deployment| deployment.key.sandbox.as_ref())).collect();
     let agents = state.hub().agents().await?;
     let inventory = |name: &AgentName| {
         let agent = agents.iter().find(|agent| agent.name == *name && agent.connected);
         agent.and_then(|agent| agent.inventory.as_ref())
     };
     let mut result = Ok(());
-    // Which of several gateways is meant, nobody has said: then there is none to bring up to date.
-    if let Ok(Some(agent)) = gateway::shared(state).await
-        && let Some(inventory) = inventory(&agent)
-    {
-        result = shared(state, scope, &facts, &agent, inventory).await;
+    // Those that say what they should.
+    let (mut in_order, mut routed) = (BTreeSet::new(), BTreeSet::new());
+    for agent in facts.shared_gateways() {
+        let Some(inventory) = inventory(agent) else { continue };
+        match shared(state, scope, &facts.at(agent), agent, inventory).await {
+            Ok(()) => drop(in_order.insert(agent.clone())),
+            failed => result = result.and(failed),
+        }
     }
     for (name, sandbox) in &facts.sandboxes {
-        if !scope.all && !scope.sandboxes.contains(name) {
+        if !scope.all && !concerned.contains(name) {
             continue;
         }
-        let own = own(state, &facts, sandbox, |agent| inventory(agent).is_some()).await;
-        result = result.and(own);
+        match own(state, &facts, sandbox, |agent| inventory(agent).is_some()).await {
+            Ok(true) if facts.shared_by(sandbox).is_none_or(|agent| in_order.contains(agent)) => {
+                routed.insert(name);
+            }
+            Ok(_) => {}
+            Err(error) => result = result.and(Err(error)),
+        }
     }
-    result
+    result.and(retire::replaced(state, &facts, waiting, &routed).await)
 }
 
 async fn shared(
@@ -129,7 +141,7 @@ async fn shared(
 ) -> Result<(), ApiError> {
     let routing = state.routing();
     let per_request = inventory.gateway.as_ref().is_some_and(|gateway| gateway.per_request);
-    let seems_needed = || match &*routing.seen() {
+    let seems_needed = || match routing.seen().get(agent) {
         Some(table) => !plan::shared(facts, table, per_request, Timestamp::now()).is_empty(),
         // Nobody has looked since the server started: what is claimed may have moved meanwhile.
         None => !facts.open.is_empty(),
@@ -139,7 +151,7 @@ async fn shared(
     }
     let _turn = routing.turn().await;
     // As things are now that nobody else changes routes.
-    let facts = &Facts::read(state).await?;
+    let facts = &Facts::read(state).await?.at(agent);
     let Some(table) = there(routing.table(state.hub(), agent, None).await)? else { return Ok(()) };
     let plan = plan::shared(facts, &table, per_request, Timestamp::now());
     for follow in plan.owners {
@@ -165,23 +177,25 @@ fn there(table: Result<sdp_core::RouteTable, RequestError>) -> Result<Option<sdp
     }
 }
 
+/// Whether the sandbox's own gateway says what it should, or there is none.
 async fn own(
     state: &AppState,
     facts: &Facts,
     sandbox: &Sandbox,
     connected: impl Fn(&AgentName) -> bool,
-) -> Result<(), ApiError> {
-    let Some(own) = gateway::own_gateway(state, sandbox).await?.filter(|own| connected(&own.agent)) else {
-        return Ok(());
-    };
+) -> Result<bool, ApiError> {
+    let Some(own) = gateway::own_gateway(state, sandbox).await? else { return Ok(true) };
+    if !connected(&own.agent) {
+        return Ok(false);
+    }
     let (routing, name) = (state.routing(), &sandbox.name);
     let _turn = routing.turn().await;
-    let Some(table) = there(routing.table(state.hub(), &own.agent, Some(name.clone())).await)? else { return Ok(()) };
+    let Some(table) = there(routing.table(state.hub(), &own.agent, Some(name.clone())).await)? else { return Ok(true) };
     let choices = state.store().own_routes(name).await?;
     if let Some(changes) = plan::own(facts, name, &table, &choices) {
         routing.apply(state.hub(), &own.agent, Some(name.clone()), changes).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn released(owner: &SandboxName, services: &[ServiceName], why: &str) -> Vec<Deed> {
@@ -192,6 +206,6 @@ fn released(owner: &SandboxName, services: &[ServiceName], why: &str) -> Vec<Dee
 fn ended(taken: &TakenRoute) -> Deed {
     let TakenRoute { service, was, expired } = taken;
     let subject = AuditSubject::route(&was.owner, service);
-    let why = if *expired { "its claim expired" } else { "its sandbox is gone" };
+    let why = if *expired { "its claim expired" } else { "its sandbox is gone, or has another gateway" };
     Deed::of_the_platform(AuditAction::RouteReleased, subject).detail(why)
 }

@@ -36,11 +36,9 @@ pub(crate) async fn deploy_all(
             *planned.entry(agent.clone()).or_default() += 1;
         }
         let body = CreateDeployment {
-            repo: service.repo.clone(),
-            branch: service.branch.clone(),
             host_port: service.host_port,
             env: service.env.clone(),
-            agent: None,
+            ..CreateDeployment::new(service.repo.clone(), service.branch.clone())
         };
         plans.push((body, agent));
     }

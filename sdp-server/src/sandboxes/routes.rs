@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use sdp_core::{DeploymentState, ErrorCode, RouteTarget, SandboxName};
+use jiff::Timestamp;
+use sdp_core::{DeploymentState, ErrorCode, RouteTarget, SandboxName, ServiceName};
 
-use crate::{ApiError, AppState, api};
+use crate::{
+    ApiError, AppState, api,
+    routing::{Gateway, gateway_of},
+    store::{Claim, SandboxRecord},
+};
 
 /// Sets the routes of a sandbox that are due, once no deployment into it is under way: all that can be, in one
-/// write.
+/// write, with the reasons and ends that they had before.
 ///
 /// # Errors
 /// Why some could not be set. It is tried again only where that can help.
@@ -18,23 +23,8 @@ pub(super) async fn set_due(state: &AppState, name: &SandboxName) -> Result<(), 
     if !store.deployments_of(&record.sandbox, &active).await?.is_empty() {
         return Ok(());
     }
-    let (mut targets, mut missing) = (BTreeMap::new(), Vec::new());
-    for (service, target) in record.shape.routes {
-        match &target {
-            // The gateway's own default is what there is without doing anything.
-            RouteTarget::Ocp => continue,
-            RouteTarget::Sandbox if api::own_url(state, name, &service).await.is_err() => {
-                missing.push(service.to_string());
-                continue;
-            }
-            _ => targets.insert(service, target),
-        };
-    }
-    let set = if targets.is_empty() {
-        Ok(())
-    } else {
-        api::set_routes(state, None, name, api::Wanted::targets(targets)).await.map(drop)
-    };
+    let (routes, missing) = wanted(state, &record).await?;
+    let set = set(state, &record, routes).await;
     if !set.as_ref().is_err_and(|error| error.0.retryable) {
         store.set_routes_due(name, false).await?;
     }
@@ -47,4 +37,56 @@ pub(super) async fn set_due(state: &AppState, name: &SandboxName) -> Result<(), 
         missing.join(", ")
     );
     Err(ApiError::new(ErrorCode::Conflict, sentence))
+}
+
+type Routes = BTreeMap<ServiceName, (RouteTarget, Claim)>;
+
+/// What is to be set, and the services that no deployment of the sandbox serves.
+async fn wanted(state: &AppState, record: &SandboxRecord) -> Result<(Routes, Vec<String>), ApiError> {
+    let name = &record.sandbox.name;
+    let claims = state.store().claims(name).await?;
+    let (mut routes, mut missing) = (BTreeMap::new(), Vec::new());
+    for (service, target) in &record.shape.routes {
+        let claim = claims.get(service).cloned().unwrap_or_default();
+        let is_over = claim.expires_at.is_some_and(|end| end <= Timestamp::now());
+        match target {
+            // The gateway's own default is what there is without doing anything.
+            RouteTarget::Ocp => {}
+            _ if is_over => {}
+            RouteTarget::Sandbox if api::own_url(state, name, service).await.is_err() => {
+                missing.push(service.to_string());
+            }
+            _ => drop(routes.insert(service.clone(), (target.clone(), claim))),
+        }
+    }
+    Ok((routes, missing))
+}
+
+/// Sets what no other sandbox holds.
+async fn set(state: &AppState, record: &SandboxRecord, mut routes: Routes) -> Result<(), ApiError> {
+    let name = &record.sandbox.name;
+    let set = async |routes| {
+        let wanted = api::Wanted { routes, takeover: false };
+        api::set_routes(state, None, name, wanted).await.map(drop)
+    };
+    if routes.is_empty() {
+        return Ok(());
+    }
+    let refused = match set(routes.clone()).await {
+        Err(refused) if refused.0.code == ErrorCode::RouteClaimed => refused,
+        set => return set,
+    };
+    let Gateway { agent, .. } = gateway_of(state, Some(&record.sandbox)).await?;
+    let table = state.routing().table(state.hub(), &agent, None).await?;
+    let now = Timestamp::now();
+    for route in table.routes {
+        let is_held = route.expires_at.is_none_or(|end| end > now);
+        if is_held && route.owner.is_some_and(|owner| owner != *name) {
+            routes.remove(&route.service);
+        }
+    }
+    if !routes.is_empty() {
+        set(routes).await?;
+    }
+    Err(refused)
 }

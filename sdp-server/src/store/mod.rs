@@ -18,6 +18,7 @@ mod ports;
 #[cfg(test)]
 mod ports_tests;
 mod readers;
+mod retirements;
 mod routing;
 #[cfg(test)]
 mod sandbox_tests;
@@ -37,6 +38,7 @@ pub use self::{
     audit::Deed,
     error::StoreError,
     ports::{PortChoice, PortHolder},
+    routing::Claim,
     sandboxes::SandboxRecord,
 };
 use self::{readers::Readers, writer::Writer};
@@ -48,6 +50,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0004_audit.sql")),
     M::up(include_str!("migrations/0005_routing.sql")),
     M::up(include_str!("migrations/0006_rollback.sql")),
+    M::up(include_str!("migrations/0007_claims.sql")),
 ];
 
 /// The database. Clones share everything.

@@ -3,13 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
-use sdp_core::{RouteTarget, SandboxKey, SandboxName, ServiceName, api::routing::LostRoute};
+use sdp_core::{ClaimReason, RouteTarget, SandboxKey, SandboxName, ServiceName, api::routing::LostRoute};
 
 use super::{
     Store, StoreError,
-    values::{micros, optional_text, text, time},
+    values::{micros, optional_text, optional_time, text, time},
 };
+
+/// Why a sandbox claims a route, and until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// What its owner said it was for.
+    pub reason: Option<ClaimReason>,
+    /// When it ends; none when it ends with its sandbox.
+    pub expires_at: Option<Timestamp>,
+}
 
 impl Store {
     /// The key of a sandbox; none when there is no such sandbox.
@@ -65,31 +75,53 @@ impl Store {
             .await
     }
 
-    /// Keeps that a sandbox has set these services, whatever it lost of them before: whether its claims on them end
-    /// only with it.
+    /// Keeps what a sandbox claims, whatever it lost of it before.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails, or the sandbox is gone.
     pub async fn claim_routes(
         &self,
         sandbox: &SandboxName,
-        services: Vec<ServiceName>,
-        open: bool,
+        claims: BTreeMap<ServiceName, Claim>,
     ) -> Result<(), StoreError> {
         let sandbox = sandbox.clone();
         self.writer
             .write(move |connection| {
-                let ends = match open {
-                    true => "INSERT OR IGNORE INTO open_claims (sandbox, service) VALUES (?1, ?2)",
-                    false => "DELETE FROM open_claims WHERE sandbox = ?1 AND service = ?2",
-                };
+                let claim =
+                    "INSERT OR REPLACE INTO claims (sandbox, service, reason, expires_at) VALUES (?1, ?2, ?3, ?4)";
                 let lost = "DELETE FROM lost_routes WHERE sandbox = ?1 AND service = ?2";
-                for service in &services {
-                    for query in [ends, lost] {
-                        connection.prepare_cached(query)?.execute([sandbox.as_str(), service.as_str()])?;
-                    }
+                for (service, Claim { reason, expires_at }) in &claims {
+                    let reason = reason.as_ref().map(ClaimReason::as_str);
+                    connection.prepare_cached(claim)?.execute(params![
+                        sandbox.as_str(),
+                        service.as_str(),
+                        reason,
+                        expires_at.map(micros)
+                    ])?;
+                    connection.prepare_cached(lost)?.execute([sandbox.as_str(), service.as_str()])?;
                 }
                 Ok(())
+            })
+            .await
+    }
+
+    /// What a sandbox claimed last, by service, whether or not it holds it still.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn claims(&self, sandbox: &SandboxName) -> Result<BTreeMap<ServiceName, Claim>, StoreError> {
+        let sandbox = sandbox.clone();
+        self.readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached("SELECT * FROM claims WHERE sandbox = ?1")?;
+                let mut rows = statement.query([sandbox.as_str()])?;
+                let mut found = BTreeMap::new();
+                while let Some(row) = rows.next()? {
+                    let claim =
+                        Claim { reason: optional_text(row, "reason")?, expires_at: optional_time(row, "expires_at")? };
+                    found.insert(text(row, "service")?, claim);
+                }
+                Ok(found)
             })
             .await
     }
@@ -101,7 +133,7 @@ impl Store {
     pub async fn open_claims(&self) -> Result<BTreeSet<(SandboxName, ServiceName)>, StoreError> {
         self.readers
             .read(|connection| {
-                let mut statement = connection.prepare_cached("SELECT * FROM open_claims")?;
+                let mut statement = connection.prepare_cached("SELECT * FROM claims WHERE expires_at IS NULL")?;
                 let mut rows = statement.query([])?;
                 let mut found = BTreeSet::new();
                 while let Some(row) = rows.next()? {

@@ -253,6 +253,7 @@ async fn agents_are_enrolled_seen_and_revoked() {
         port_range: None,
         gateway: None,
         exact_commits: false,
+        serves_beside: false,
     };
     store.agent_seen(&name, at(5), Some(&inventory)).await.unwrap();
     store.agent_seen(&name, at(6), None).await.unwrap();

@@ -69,7 +69,12 @@ async fn instances(state: &AppState, agent: &AgentName) -> Option<Vec<Instance>>
 fn lost(running: &[Deployment], active: &[Deployment], instances: &[Instance]) -> Vec<(DeploymentId, String)> {
     let lost = running.iter().filter(|deployment| !active.iter().any(|other| other.key == deployment.key));
     let lost = lost.filter_map(|deployment| {
-        let found = instances.iter().find(|instance| instance.deployment == deployment.id);
+        // An instance that was left as it was bears the id of the deployment which made it.
+        let of_it = |instance: &&Instance| {
+            instance.key == deployment.key && !instance.parked && Some(&instance.commit) == deployment.commit.as_ref()
+        };
+        let made = instances.iter().find(|instance| instance.deployment == deployment.id);
+        let found = made.or_else(|| instances.iter().find(of_it));
         let reason = match found.map(|instance| &instance.state) {
             None => "its instance is gone: somebody or something else removed it".to_owned(),
             Some(InstanceState::Exited { exit_code }) => format!("its program ended with exit code {exit_code}"),

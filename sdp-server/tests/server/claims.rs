@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use sdp_core::{RouteOrigin, RouteTable, SandboxName};
+use sdp_core::{
+    RouteOrigin, RouteTable, SandboxName,
+    protocol::{Outcome, ReplyBody, RequestBody},
+};
 use serde_json::{Value, json};
 
 use crate::{
     gateway::{GatewayAgent, Gateways},
-    support::{Plane, until},
+    support::{Agent, Plane, STATES, hello, states, until},
 };
 
 fn owner(table: &RouteTable) -> Option<&str> {
@@ -99,7 +102,7 @@ async fn claims_end_with_their_time_their_sandbox_and_a_deployment_that_fails() 
     assert!(store.end_delete(&"gone".parse().unwrap()).await.unwrap());
     gateways.until(None, |table| table.routes.iter().all(|route| route.owner.is_none())).await;
     let why = until(|| audit(&api, "subject=sandboxes/gone&action=route-released"), |told| told.len() == 2).await;
-    assert!(why.iter().all(|(_, why)| why == "its sandbox is gone"), "{why:?}");
+    assert!(why.iter().all(|(_, why)| why == "its sandbox is gone, or has another gateway"), "{why:?}");
     plane.server.shutdown().await;
 }
 
@@ -127,5 +130,95 @@ async fn an_override_follows_its_deployment_and_is_given_back_when_that_fails() 
     gateways.until(None, |table| owner(table).is_none()).await;
     let why = until(|| audit(&api, "action=route-released"), |told| !told.is_empty()).await;
     assert_eq!(why, [("- sandboxes/pay/routes/eredar".into(), "its deployment failed".into())]);
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_deployment_replaced_retires_when_the_routes_have_followed() {
+    let (plane, gateways) = (Plane::new().await, Gateways::new(false));
+    let (gateway, api) = GatewayAgent::start(&plane, &gateways).await;
+    let token = plane.enrol("micro").await;
+    let mut micro = Agent::greet(plane.address(), hello("micro", &token)).await;
+    api.post("/api/sandboxes", json!({ "name": "pay" })).await;
+    let (path, body) =
+        ("/api/sandboxes/pay/deployments", json!({ "repo": "eredar", "branch": "main", "agent": "micro" }));
+    let events = |port: u16| {
+        let mut events = states(&STATES);
+        let url = format!("http://vm:{port}");
+        events.insert(3, json!({ "type": "endpoint", "host_port": port, "url": url, "instance": "c" }));
+        events
+    };
+    let mut asked = Vec::new();
+    let first = micro.during(api.post(path, body.clone()), note(&mut asked)).await.1;
+    let first = serde_json::from_value(first["id"].clone()).unwrap();
+    micro.events(first, 1, &events(7001)).await;
+    assert_eq!(api.put("/api/sandboxes/pay/routes/eredar", json!({ "target": "sandbox" })).await.0, 200);
+    assert!(!waits(&asked), "there is nothing that it would replace: {asked:?}");
+
+    asked.clear();
+    let second = micro.during(api.post(path, body.clone()), note(&mut asked)).await.1;
+    let second = serde_json::from_value(second["id"].clone()).unwrap();
+    assert!(waits(&asked), "{asked:?}");
+    // The gateway's agent goes away: requests go on to the first.
+    let token = gateway.vanish(&api).await;
+    micro.events(second, 1, &events(7002)).await;
+    until(|| api.state(second), |state| *state == "running").await;
+    let store = plane.server.state().store();
+    assert_eq!(store.retirements().await.unwrap(), [second]);
+
+    asked.clear();
+    let _gateway = GatewayAgent::connect(&plane, &gateways, token).await;
+    let told = until(async || store.retirements().await.unwrap(), Vec::is_empty);
+    let routed = |body: &RequestBody| {
+        if matches!(body, RequestBody::Retire { .. }) {
+            assert_eq!(gateways.table(None).routes[0].value, "http://vm:7002", "first the routes");
+        }
+        asked.push(body.clone());
+        Outcome::Ok(ReplyBody::Done)
+    };
+    micro.during(told, routed).await;
+    assert!(asked.contains(&RequestBody::Retire { deployment: second }), "{asked:?}");
+    plane.server.shutdown().await;
+}
+
+/// Answers everything with success, and keeps what was asked.
+fn note(asked: &mut Vec<RequestBody>) -> impl FnMut(&RequestBody) -> Outcome {
+    |body| {
+        asked.push(body.clone());
+        Outcome::Ok(ReplyBody::Done)
+    }
+}
+
+/// Whether a deployment was asked for that leaves what it replaces serving.
+fn waits(asked: &[RequestBody]) -> bool {
+    asked.iter().any(|body| matches!(body, RequestBody::Deploy { request, .. } if request.retire_on_request))
+}
+
+#[tokio::test]
+async fn an_environments_gateway_follows_its_sandboxes_and_no_others() {
+    let configure = |config: &mut sdp_server::ServerConfig| config.gateway_agent = Some("gw".parse().unwrap());
+    let (plane, gateways) = (Plane::with(configure).await, Gateways::new(true));
+    let (agent, api) = GatewayAgent::start(&plane, &gateways).await;
+    let token = plane.enrol("gw-2").await;
+    let others = Gateways::new(true);
+    let _other = GatewayAgent::connect_as("gw-2", &plane, &others, token).await;
+    assert_eq!(
+        api.post("/api/environments", json!({ "name": "qa", "gateway": "gw-2", "agents": ["gw"] })).await.0,
+        201
+    );
+    for (name, environment) in [("pay", "default"), ("ship", "qa")] {
+        api.post("/api/sandboxes", json!({ "name": name, "environment": environment })).await;
+    }
+    agent.runs(&api, "pay", "eredar", "http://vm:7001").await;
+    agent.runs(&api, "ship", "eredar", "http://vm:7002").await;
+    let keyed = |names: &'static [&str]| {
+        move |table: &RouteTable| table.requests.keys().map(SandboxName::as_str).eq(names.iter().copied())
+    };
+    gateways.until(None, keyed(&["pay"])).await;
+    others.until(None, keyed(&["ship"])).await;
+    assert_eq!(api.put("/api/sandboxes/ship/routes/eredar", json!({ "target": "sandbox" })).await.0, 200);
+    agent.runs(&api, "ship", "eredar", "http://vm:7003").await;
+    others.until(None, |table| table.routes[0].value == "http://vm:7003").await;
+    assert_eq!(owner(&gateways.table(None)), None);
     plane.server.shutdown().await;
 }

@@ -103,7 +103,11 @@ impl GatewayAgent {
     }
 
     pub(crate) async fn connect(plane: &Plane, gateways: &Gateways, token: SecretString) -> Self {
-        let hello = Hello { inventory: gateways.inventory(), ..hello("gw", &token) };
+        Self::connect_as("gw", plane, gateways, token).await
+    }
+
+    pub(crate) async fn connect_as(name: &str, plane: &Plane, gateways: &Gateways, token: SecretString) -> Self {
+        let hello = Hello { inventory: gateways.inventory(), ..hello(name, &token) };
         let mut agent = Agent::greet(plane.address(), hello).await;
         let (frames, mut queued) = mpsc::unbounded_channel();
         let gateways = gateways.clone();

@@ -112,6 +112,7 @@ pub(crate) fn inventory(repos: &[&str]) -> Inventory {
         port_range: None,
         gateway: None,
         exact_commits: true,
+        serves_beside: true,
     }
 }
 

@@ -7,7 +7,7 @@ use sdp_core::{DeploymentId, ErrorCode};
 use serde_json::{Value, json};
 
 use crate::{
-    routes::{changes, table},
+    routes::{changes, route, table},
     support::{Agent, Plane, STATES, done, hello, inventory, refused, states, until, with_gateway},
 };
 
@@ -137,8 +137,16 @@ async fn all_of_a_sandbox_is_deployed_and_one_that_fails_stops_no_other() {
     assert_eq!(services["thrall"]["url"], "http://a.example");
     assert_eq!(services.as_object().unwrap().len(), 2, "the default needs no change: {services}");
     agent.reply(request.id, refused(ErrorCode::RouteClaimed, "the route of `eredar` belongs to sandbox `ship`")).await;
-    let told = until(|| api.get("/api/sandboxes/pay"), |(_, pay)| !pay["problem"].is_null()).await.1;
+    let (mut asked, ship) = (Vec::new(), table(route("ship")));
+    let answer = |body: &RequestBody| {
+        asked.push(body.clone());
+        ship.clone()
+    };
+    let problem = until(|| api.get("/api/sandboxes/pay"), |(_, pay)| !pay["problem"].is_null());
+    let told = agent.during(problem, answer).await.1;
     assert!(told["problem"].as_str().unwrap().contains("`ship`"), "who holds it is told: {told}");
+    let rest = asked.iter().find(|body| matches!(body, RequestBody::ApplyRoutes { .. })).map(changes).unwrap();
+    assert_eq!(rest["services"].as_object().unwrap().keys().collect::<Vec<_>>(), ["thrall"], "{rest}");
     let set = api.put("/api/sandboxes/pay/routes", json!({ "routes": { "eredar": "ocp" } }));
     assert_eq!(agent.during(set, |_| table(json!([]))).await.0, 200);
     let (_, pay) = api.get("/api/sandboxes/pay").await;

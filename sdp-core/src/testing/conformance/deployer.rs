@@ -50,6 +50,7 @@ pub async fn suite(jobs: &dyn JobFixture) {
     a_replaced_instance_is_parked_until_settled(jobs).await;
     a_reverted_replacement_puts_the_previous_back(jobs).await;
     on_another_port_the_previous_may_serve_on(jobs).await;
+    what_would_be_made_again_is_recognised(jobs).await;
     a_crash_is_found_by_the_first_probes(jobs).await;
     an_unhealthy_program_is_not_called_healthy(jobs).await;
     a_failed_build_touches_nothing_that_runs(jobs).await;
@@ -120,6 +121,31 @@ async fn a_replaced_instance_is_parked_until_settled(jobs: &dyn JobFixture) {
         let listed = jobs.deployer().list().await.expect("listed");
         assert_eq!(listed.iter().map(|instance| &instance.id).collect::<Vec<_>>(), [&replacement.current.id]);
     }
+}
+
+async fn what_would_be_made_again_is_recognised(jobs: &dyn JobFixture) {
+    let (_, instance) = deploy(jobs, "one").await;
+    let mut same = jobs.job("one", Program::Healthy).await;
+    same.host_port = jobs.another_port();
+    let artifact = build(jobs, &same).await.expect("built");
+    let unchanged = async |job: &DeployJob| jobs.deployer().unchanged(job, &artifact).await.expect("looked");
+    let Some(found) = unchanged(&same).await else {
+        // It replaces always, which is allowed.
+        return;
+    };
+    assert_eq!((&found.id, found.host_port), (&instance.id, instance.host_port), "whatever port would be picked");
+    let mut other = same.clone();
+    other.env.insert("ANOTHER".parse().expect("a name"), "1".into());
+    assert_eq!(unchanged(&other).await, None, "other variables");
+    let mut other = same.clone();
+    other.checkout.commit = "f".repeat(40).parse().expect("a commit");
+    assert_eq!(unchanged(&other).await, None, "another commit");
+    jobs.deployer().stop(&same.key).await.expect("stopped");
+    assert_eq!(unchanged(&same).await, None, "it does not run");
+    jobs.deployer().restart(&same.key).await.expect("restarted");
+    assert_eq!(unchanged(&same).await.map(|instance| instance.id), Some(instance.id));
+    let absent = jobs.job("two", Program::Healthy).await;
+    assert_eq!(unchanged(&absent).await, None);
 }
 
 async fn on_another_port_the_previous_may_serve_on(jobs: &dyn JobFixture) {

@@ -1,0 +1,62 @@
+//! Deployments that leave what they replace serving, until their agents are told that the routes have followed.
+
+use sdp_core::{Deployment, DeploymentId, DeploymentState};
+
+use super::{Store, StoreError, values::text};
+
+impl Store {
+    /// Keeps that a deployment's agent waits to be told. False, and nothing is kept, when nothing runs that it would
+    /// replace.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn await_retirement(&self, deployment: &Deployment) -> Result<bool, StoreError> {
+        let deployment = deployment.clone();
+        self.writer
+            .write(move |connection| {
+                let query = "INSERT OR IGNORE INTO retirements (deployment) SELECT ?1 WHERE EXISTS (
+                    SELECT 1 FROM deployments WHERE agent = ?2 AND repo = ?3 AND sandbox IS ?4 AND state = ?5)";
+                let kept = connection.prepare_cached(query)?.execute([
+                    Some(deployment.id.to_string().as_str()),
+                    Some(deployment.agent.as_str()),
+                    Some(deployment.key.repo.as_str()),
+                    deployment.key.sandbox.as_ref().map(AsRef::<str>::as_ref),
+                    Some(DeploymentState::Running.as_str()),
+                ])?;
+                Ok(kept > 0)
+            })
+            .await
+    }
+
+    /// The deployments whose agents wait to be told.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn retirements(&self) -> Result<Vec<DeploymentId>, StoreError> {
+        self.readers
+            .read(|connection| {
+                let mut statement = connection.prepare_cached("SELECT deployment FROM retirements")?;
+                let mut rows = statement.query([])?;
+                let mut found = Vec::new();
+                while let Some(row) = rows.next()? {
+                    found.push(text(row, "deployment")?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Keeps that there is nothing more to tell of a deployment.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn end_retirement(&self, deployment: DeploymentId) -> Result<(), StoreError> {
+        self.writer
+            .write(move |connection| {
+                let query = "DELETE FROM retirements WHERE deployment = ?1";
+                connection.prepare_cached(query)?.execute([deployment.to_string()])?;
+                Ok(())
+            })
+            .await
+    }
+}

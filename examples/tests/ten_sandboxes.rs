@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_torture");
 const SETTINGS: &str = "[sandboxes]\nupkeep = \"100ms\"\n[agents]\nreconcile = \"1s\"\n";
 /// What was replaced is ended soon after nobody is sent there any more.
-const DRAIN: &str = "drain = \"4s\"\n";
+const DRAIN: &str = "drain = \"1s\"\n";
 /// How long all of it may take on the slowest machine.
 const LIMIT: Duration = Duration::from_secs(420);
 /// The pause between two requests of a stream: usually, and while what it asks for is deployed anew.

@@ -1,6 +1,7 @@
 //! Ten developers on one machine and one gateway, each with a branch of their own of both services, while a process
 //! beside them asks the gateways all the time and knows what may answer.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::print_stdout, reason = "a long story says how far it has come")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-.PHONY: help demo test torture fuzz lint bench
+.PHONY: help demo test schemathesis torture fuzz lint bench
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -10,6 +10,11 @@ demo: ## Run the whole platform here and put a feature branch behind a gateway (
 test: ## Every test, on the real parts
 	@.ci/setup
 	cargo test --workspace
+
+schemathesis: ## Try the API by its own description (EXAMPLES=25 requests for each endpoint and phase)
+	@.ci/setup --schemathesis
+	cargo run --quiet --package sdp-examples --bin schemathesis -- target/schemathesis/bin/schemathesis \
+		--max-examples $(or $(EXAMPLES),25) --seed 1 --no-color
 
 torture: ## Kill the daemons and cut their link in the middle of deployments (TIMES=100 each)
 	@.ci/setup --best-effort

@@ -35,6 +35,11 @@ impl Api {
         Ok(api)
     }
 
+    /// The session's token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Sends a request and reads its answer.
     ///
     /// # Errors

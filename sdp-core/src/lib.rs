@@ -17,6 +17,8 @@ pub mod problem;
 pub mod protocol;
 pub mod repos;
 pub mod routes;
+#[cfg(feature = "openapi")]
+pub mod schema;
 
 pub use clock::{Clock, SystemClock};
 pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};
@@ -29,11 +31,11 @@ pub use model::{
     environment::Environment,
     event::{Event, EventKind, LogStream},
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
-    ids::{DeploymentId, HostPort, InstanceKey, PortRange},
+    ids::{DeploymentId, HostPort, InstanceKey, PortRange, TokenId},
     instance::{Instance, InstanceState, InstanceStats},
     names::{
         AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
-        SandboxKey, SandboxName, ServiceName, TemplateName, UserName,
+        SandboxKey, SandboxName, ServiceName, TemplateName, TokenName, UserName,
     },
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{
@@ -43,6 +45,7 @@ pub use model::{
     sandbox::{Sandbox, SandboxState},
     shape::{ServiceSpec, Services, Shape},
     template::Template,
+    user::{ApiToken, Role, Scope, User},
 };
 pub use problem::{ErrorCode, Problem};
 pub use repos::{RepoError, RepoSource};

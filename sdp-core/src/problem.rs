@@ -1,6 +1,8 @@
 //! The one error shape: RFC 9457 problem details with a stable code. Adapters' errors, an agent's
 //! replies and the HTTP API's bodies are all told in it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Defines the codes once: variant, name on the wire, HTTP status, title.
@@ -9,6 +11,7 @@ macro_rules! codes {
         /// The machine-readable cause of an error. Names are stable; new ones may be added, and a
         /// program that does not know one treats it as [`ErrorCode::Internal`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
@@ -66,6 +69,8 @@ codes! {
     PortTaken = "port-taken", 409, "The host port is taken";
     /// Another sandbox owns the route; the detail names it.
     RouteClaimed = "route-claimed", 409, "Another sandbox owns the route";
+    /// It is not any more as the caller last saw it.
+    Changed = "changed", 412, "It has changed meanwhile";
     /// Too many attempts.
     RateLimited = "rate-limited", 429, "Too many attempts";
     /// Something is larger than the limit.
@@ -116,6 +121,7 @@ impl std::fmt::Display for ErrorCode {
 
 /// An error as it is told to another program or a person: RFC 9457 problem details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[error("{detail}")]
 pub struct Problem {
     /// The stable type: `urn:sdp:problem:<code>`.
@@ -138,6 +144,9 @@ pub struct Problem {
     /// Whether the same request may succeed later.
     #[serde(default)]
     pub retryable: bool,
+    /// After how many seconds, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -160,12 +169,19 @@ impl Problem {
                     | ErrorCode::EventsUnavailable
                     | ErrorCode::RateLimited
             ),
+            retry_after: None,
         }
     }
 
     /// Names the input field at fault.
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    /// Says after how long the same request may succeed, in whole seconds, rounded up.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after.as_secs() + u64::from(after.subsec_nanos() > 0));
         self
     }
 

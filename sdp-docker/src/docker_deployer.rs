@@ -356,18 +356,23 @@ impl Deployer for DockerDeployer {
     async fn settle(&self, replacement: &Replacement) -> Result<(), DeployError> {
         let current = &replacement.current;
         self.outages.forget(&current.id);
-        if let Some(previous) = &replacement.previous {
-            if let Some(found) =
-                self.engine.containers().await?.iter().find(|found| found.running && found.id == previous.id)
-            {
+        let mut containers = self.engine.containers().await?;
+        let previous = replacement.previous.as_ref().map(|previous| previous.id.as_str());
+        let removed = async {
+            let Some(id) = previous else { return Ok(()) };
+            if let Some(found) = containers.iter().find(|found| found.running && found.id == id) {
                 self.stop_for_good(found).await?;
             }
-            self.engine.remove_container(&previous.id).await?;
-        }
-        self.engine.keep_running(&current.id, true).await?;
-        // An engine that was restarted since the last probe has not brought it back.
-        self.engine.start_container(&current.id, &current.name).await?;
-        let containers = self.engine.containers().await?;
+            self.engine.remove_container(id).await
+        };
+        let kept = async {
+            self.engine.keep_running(&current.id, true).await?;
+            // An engine that was restarted since the last probe has not brought it back.
+            self.engine.start_container(&current.id, &current.name).await
+        };
+        let (removed, kept) = tokio::join!(removed, kept);
+        removed.and(kept)?;
+        containers.retain(|found| Some(found.id.as_str()) != previous);
         let artifact =
             containers.iter().find(|found| found.id == current.id).map(|found| labels::artifact(&found.labels));
         // Whoever made the containers: other agents may use the same checkouts.

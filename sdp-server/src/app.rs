@@ -11,6 +11,7 @@ use axum::Router;
 use rustix::net::sockopt;
 use sdp_core::{
     AgentName,
+    api::live::Change,
     config::ConfigError,
     data_dir::{DataDirError, DataDirLock},
 };
@@ -20,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ServerConfig, api,
-    auth::{self, Limiter, Sessions},
+    auth::{self, Limiter, People, Sessions},
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
     routing::Routing,
@@ -91,6 +92,7 @@ struct Inner {
     logs: EventLogs,
     hub: Hub,
     sessions: Sessions,
+    people: People,
     limiter: Limiter,
     turns: Turns,
     routing: Routing,
@@ -101,11 +103,14 @@ impl AppState {
     /// The state of a control plane that is to be mounted in another service; see [`router`].
     ///
     /// # Errors
-    /// [`ServerError::Recover`].
+    /// [`ServerError::Recover`]; [`ServerError::Store`].
     pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
+        store.forget_interrupted().await?;
+        store.tell(&Change::Started { version: env!("CARGO_PKG_VERSION").into() }).await?;
         let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone());
         hub.recover().await?;
         let inner = Inner {
+            people: People::load(store.clone(), config.auth.clone()).await?,
             sessions: Sessions::new(config.session.idle, config.session.absolute),
             limiter: Limiter::new(config.login.attempts, config.login.window),
             turns: Turns::default(),
@@ -142,6 +147,11 @@ impl AppState {
     /// Who is signed in.
     pub fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    /// Who may do what, and the tokens for scripts.
+    pub fn people(&self) -> &People {
+        &self.inner.people
     }
 
     /// Sign-in attempts.

@@ -7,14 +7,15 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use sdp_core::{
-    AgentName,
+    AgentName, AuditSubject,
+    api::audit::AuditAction,
     config::{ConfigError, Layers},
     daemon::{StopSignals, environment, key_and_value, log_to_stderr},
     problem::chain,
 };
 use secrecy::ExposeSecret;
 
-use crate::{Server, ServerConfig, Store, auth};
+use crate::{Server, ServerConfig, Store, auth, store::Deed};
 
 const DEFAULT_CONFIG: &str = "/etc/sdp/sdp-server.toml";
 
@@ -57,7 +58,13 @@ pub enum AgentCommand {
     /// Lists the enrolled agents and when they were last heard of.
     List,
     /// Revokes an agent's token; its connection ends within seconds.
-    Remove {
+    #[command(alias = "remove")]
+    Revoke {
+        /// Its name.
+        name: AgentName,
+    },
+    /// Gives an agent another token and prints it, once; the connection of the earlier one ends within seconds.
+    Rotate {
         /// Its name.
         name: AgentName,
     },
@@ -75,6 +82,10 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   [sandboxes]
   upkeep = "10s"                        # how often the expired are torn down, and what is left is tried again
   idle_after = "12h"                    # unused ones go to sleep after this; without it never
+
+  [auth]
+  admins = []                           # git users who may do everything, such as ["ada"]
+  default_role = "developer"            # of everybody else who can sign in; or "viewer"
 
   [session]
   idle = "8h"
@@ -95,6 +106,9 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   [logs]                                # of deployments that have ended
   keep = "90d"
   total_mib = 10240                     # beyond it the oldest go
+
+  [events]                              # of /ws/events
+  keep = 10000                          # for who was away
 
 Every key can be set by an environment variable, SDP_SERVER__SESSION__IDLE=2h, and by a flag,
 --set session.idle=2h. The flag wins over the variable, the variable over the file.
@@ -150,6 +164,7 @@ async fn agent(data_dir: &Path, command: &AgentCommand) -> Result<String, String
     match command {
         AgentCommand::Add { name } => {
             let token = auth::enrol(&store, name).await.map_err(|error| chain(&error))?;
+            audit(&store, AuditAction::AgentEnrol, name).await?;
             Ok(format!("{}\n", token.expose_secret()))
         }
         AgentCommand::List => {
@@ -159,11 +174,30 @@ async fn agent(data_dir: &Path, command: &AgentCommand) -> Result<String, String
             };
             Ok(agents.iter().map(line).collect())
         }
-        AgentCommand::Remove { name } => match store.remove_agent(name).await.map_err(|error| chain(&error))? {
-            true => Ok(format!("{name} is revoked\n")),
-            false => Err(format!("no agent is called {name}; `sdp-server agent list` shows those there are")),
+        AgentCommand::Rotate { name } => match auth::rotate(&store, name).await.map_err(|error| chain(&error))? {
+            Some(token) => {
+                audit(&store, AuditAction::AgentRotate, name).await?;
+                Ok(format!("{}\n", token.expose_secret()))
+            }
+            None => Err(unknown_agent(name)),
+        },
+        AgentCommand::Revoke { name } => match store.remove_agent(name).await.map_err(|error| chain(&error))? {
+            true => {
+                audit(&store, AuditAction::AgentRevoke, name).await?;
+                Ok(format!("{name} is revoked\n"))
+            }
+            false => Err(unknown_agent(name)),
         },
     }
+}
+
+fn unknown_agent(name: &AgentName) -> String {
+    format!("no agent is called {name}; `sdp-server agent list` shows those there are")
+}
+
+async fn audit(store: &Store, action: AuditAction, name: &AgentName) -> Result<(), String> {
+    let deed = Deed::of_the_platform(action, AuditSubject::agent(name)).detail("by `sdp-server agent` on the server");
+    store.append_audit(vec![deed]).await.map_err(|error| chain(&error))
 }
 
 async fn serve(config: ServerConfig) -> Result<(), String> {

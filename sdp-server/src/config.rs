@@ -1,9 +1,9 @@
 //! `sdp-server.toml`: typed, checked, and every key overridable.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use sdp_core::{
-    AgentName,
+    AgentName, Role, UserName,
     config::{ConfigError, Layers},
 };
 use serde::Deserialize;
@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub sandbox_lifetime: Duration,
     /// What becomes of sandboxes.
     pub sandboxes: SandboxesConfig,
+    /// Who may do what.
+    pub auth: AuthConfig,
     /// Sign-in sessions.
     pub session: SessionConfig,
     /// Sign-in attempts.
@@ -39,6 +41,8 @@ pub struct ServerConfig {
     pub agents: AgentsConfig,
     /// Deployments' logs.
     pub logs: LogsConfig,
+    /// What `/ws/events` tells.
+    pub events: EventsConfig,
 }
 
 impl Default for ServerConfig {
@@ -51,11 +55,29 @@ impl Default for ServerConfig {
             allowed_origins: Vec::new(),
             sandbox_lifetime: Duration::from_secs(7 * 86_400),
             sandboxes: SandboxesConfig::default(),
+            auth: AuthConfig::default(),
             session: SessionConfig::default(),
             login: LoginConfig::default(),
             agents: AgentsConfig::default(),
             logs: LogsConfig::default(),
+            events: EventsConfig::default(),
         }
+    }
+}
+
+/// `[auth]`: who may do what.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// The git users who are admins, whatever else is said of them.
+    pub admins: BTreeSet<UserName>,
+    /// The role of everybody else, until an admin gives them another.
+    pub default_role: Role,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { admins: BTreeSet::new(), default_role: Role::Developer }
     }
 }
 
@@ -73,6 +95,20 @@ pub struct LogsConfig {
 impl Default for LogsConfig {
     fn default() -> Self {
         Self { keep: Duration::from_secs(90 * 86_400), total_mib: 10 * 1024 }
+    }
+}
+
+/// `[events]`: what `/ws/events` tells.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// How many are kept for who was away.
+    pub keep: u32,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self { keep: 10_000 }
     }
 }
 
@@ -119,8 +155,8 @@ impl Default for SessionConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoginConfig {
-    /// How many failed attempts one user has from one address within the window; ten times as
-    /// many has an address over all users.
+    /// How many failed attempts one user has from one address within the window; ten times as many has an address
+    /// over all users, and a user over all addresses.
     pub attempts: u32,
     /// The window.
     #[serde(with = "sdp_core::model::units::duration")]
@@ -210,6 +246,12 @@ impl ServerConfig {
         ];
         if let Some((key, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
             return Err(invalid(key, "must be longer than nothing"));
+        }
+        if self.auth.default_role == Role::Admin {
+            return Err(invalid(
+                "auth.default_role",
+                "must be \"viewer\" or \"developer\": name admins in `auth.admins`",
+            ));
         }
         if self.agents.silence <= self.agents.ping {
             return Err(invalid("agents.silence", "must be longer than `agents.ping`"));

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use sdp_core::{ErrorCode, Problem};
 
-use crate::{events::EventLogError, hub::RequestError, store::StoreError};
+use crate::{auth::ChangeError, events::EventLogError, hub::RequestError, store::StoreError};
 
 /// A handler's error: the problem that the client is told.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -34,6 +34,15 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(problem) => Self(problem),
+            ChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<EventLogError> for ApiError {
     fn from(error: EventLogError) -> Self {
         Self(Problem::from(&error))
@@ -55,14 +64,11 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::TOO_MANY_REQUESTS => {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-            }
-            _ => {}
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = problem.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

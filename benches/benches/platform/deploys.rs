@@ -1,13 +1,18 @@
 //! Deploying, beside fetch + checkout + `docker rm -f` + `docker run -d` + waiting until it answers.
 
 use std::{
+    fmt::Write,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use sdp_benches::{line, median, time};
-use sdp_core::{DeploymentState, EventKind, api::CreateDeployment};
+use sdp_core::{
+    Deployment, DeploymentState, EventKind,
+    api::{CreateDeployment, Page},
+};
 use sdp_examples::{api::Api, content::USER, playground::Playground};
 use sdp_git::testing::GitHost;
 
@@ -113,6 +118,18 @@ async fn deploy(api: &Api) -> (Duration, Duration) {
     (began.elapsed(), first.unwrap())
 }
 
+/// How long the stages of the last deployment took.
+async fn stages(api: &Api) -> String {
+    let page: Page<Deployment> = api.get(&format!("/api/deployments?repo={REPO}&limit=1")).await.unwrap();
+    let last = &page.items[0];
+    let ms = |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs_f64() * 1e3;
+    let mut text = String::from("the last one:");
+    for record in &last.stages {
+        let _ = write!(text, " {} {:.0} ms,", record.stage, ms(record.started_at, record.ended_at.unwrap()));
+    }
+    text + &format!(" in all {:.0} ms", ms(last.created_at, last.finished_at.unwrap()))
+}
+
 pub(super) async fn measure(playground: &Playground, pairs: usize) {
     let git = playground.git();
     git.create_repo(REPO).await.unwrap();
@@ -138,6 +155,7 @@ pub(super) async fn measure(playground: &Playground, pairs: usize) {
         first.push(line);
     }
     println!("{}", line("deploy a new commit", median(ours), "script", median(theirs)));
+    println!("  {}", stages(&api).await);
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..pairs {
@@ -145,6 +163,7 @@ pub(super) async fn measure(playground: &Playground, pairs: usize) {
         theirs.push(by_hand.check().await);
     }
     println!("{}", line("deploy what runs already", median(ours), "script's check", median(theirs)));
+    println!("  {}", stages(&api).await);
     let slowest = first.iter().max().copied().unwrap_or_default();
     let ms = |took: Duration| took.as_secs_f64() * 1e3;
     println!(

@@ -45,7 +45,7 @@ async fn visible(playground: &Playground, service: &str, branch: &str) {
 
 async fn by_hand(playground: &Playground, script: &str, branch: &str) -> Duration {
     let began = Instant::now();
-    let (script, dir) = (script.to_owned(), playground.dir().join("gateway").join("repos").join(GATEWAY));
+    let (script, dir) = (script.to_owned(), playground.dir().join("repos").join(GATEWAY));
     let work = move || Command::new("sh").args(["-ec", &script]).current_dir(dir).output().unwrap();
     let done = tokio::task::spawn_blocking(work).await.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -67,9 +67,8 @@ pub(super) async fn switches(playground: &Playground, pairs: usize) {
     let deployments = running["deployments"].as_array().unwrap().iter();
     let url = |it: &Value| (it["repo"] == SERVICES[1]).then(|| it["url"].as_str().unwrap().to_owned());
     let own = deployments.filter_map(url).next().unwrap();
-    let text = std::fs::read_to_string(
-        playground.dir().join("gateway").join("repos").join(GATEWAY).join("application/config/config.php"),
-    );
+    let text =
+        std::fs::read_to_string(playground.dir().join("repos").join(GATEWAY).join("application/config/config.php"));
     let stable = text.unwrap().lines().find_map(|line| {
         let (_, value) = line.split_once("$config['illidan_url'] = ")?;
         Some(value.split('"').nth(1)?.to_owned())

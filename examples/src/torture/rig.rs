@@ -2,7 +2,10 @@
 
 use std::{fs, net::SocketAddr, path::Path};
 
-use sdp_core::{Deployment, DeploymentId, Event, api::CreateDeployment};
+use sdp_core::{
+    Deployment, DeploymentId, Event,
+    api::{CreateDeployment, Page},
+};
 use sdp_git::testing::GitHost;
 use sdp_server::{ServerConfig, Store};
 use secrecy::ExposeSecret;
@@ -120,8 +123,8 @@ impl Rig {
         let delete = async || api.send(reqwest::Method::DELETE, &path, None::<&()>).await.ok();
         eventually::<serde_json::Value>("the sandbox's deletion", delete).await?;
         let gone = async || {
-            let sandboxes: Vec<sdp_core::Sandbox> = api.get("/api/sandboxes").await.ok()?;
-            (!sandboxes.iter().any(|left| left.name.as_str() == sandbox)).then_some(())
+            let page: Page<sdp_core::Sandbox> = api.get("/api/sandboxes?limit=500").await.ok()?;
+            (!page.items.iter().any(|left| left.name.as_str() == sandbox)).then_some(())
         };
         eventually("the sandbox's end", gone).await
     }

@@ -15,6 +15,7 @@ macro_rules! actions {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
         /// What was done. Names are stable; new ones may be added.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
         #[non_exhaustive]
         pub enum AuditAction {
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
@@ -35,6 +36,8 @@ macro_rules! actions {
 actions! {
     /// Somebody signed in.
     SignIn = "sign-in";
+    /// Somebody could not sign in: the git host refused the password.
+    SignInFailed = "sign-in-failed";
     /// Somebody signed out.
     SignOut = "sign-out";
     /// A deployment was begun.
@@ -53,6 +56,40 @@ actions! {
     SandboxCreate = "sandbox-create";
     /// A sandbox was deleted.
     SandboxDelete = "sandbox-delete";
+    /// The end of a sandbox was moved.
+    SandboxExtend = "sandbox-extend";
+    /// Whom a sandbox is shared with was changed.
+    SandboxShare = "sandbox-share";
+    /// A sandbox was put to sleep.
+    SandboxSleep = "sandbox-sleep";
+    /// A sandbox was woken.
+    SandboxWake = "sandbox-wake";
+    /// The time of a sandbox was over, and the platform began to delete it.
+    SandboxExpire = "sandbox-expire";
+    /// An environment was made.
+    EnvironmentCreate = "environment-create";
+    /// An environment was set anew.
+    EnvironmentReplace = "environment-replace";
+    /// An environment was deleted.
+    EnvironmentDelete = "environment-delete";
+    /// A template was made.
+    TemplateCreate = "template-create";
+    /// A template was set anew.
+    TemplateReplace = "template-replace";
+    /// A template was deleted.
+    TemplateDelete = "template-delete";
+    /// A token was made.
+    TokenCreate = "token-create";
+    /// A token was revoked.
+    TokenRevoke = "token-revoke";
+    /// What a user may do was changed.
+    UserChange = "user-change";
+    /// An agent was enrolled.
+    AgentEnrol = "agent-enrol";
+    /// An agent got another token.
+    AgentRotate = "agent-rotate";
+    /// An agent's token was revoked.
+    AgentRevoke = "agent-revoke";
     /// A route was set, or given back to the stable cluster.
     RouteSet = "route-set";
     /// A route was taken from the sandbox that held it.
@@ -81,21 +118,24 @@ impl std::str::FromStr for AuditAction {
 
 /// One thing that was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     /// Its place: later entries have larger ones.
     pub id: u64,
     /// When.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub at: Timestamp,
     /// Who; none when the platform did it of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserName>,
     /// From which address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Address>"))]
     pub address: Option<IpAddr>,
     /// What.
     pub action: AuditAction,
     /// To what: `sandboxes/pay`, `sandboxes/pay/routes/eredar`, `sandboxes/pay/repos/eredar`, `repos/eredar`,
-    /// `users/ada`.
+    /// `users/ada`, `agents/micro-92`.
     pub subject: AuditSubject,
     /// The deployment that it was done to, or that it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +147,7 @@ pub struct AuditEntry {
 
 /// `GET /api/audit?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AuditFilter {
     /// Only what this user did.

@@ -2,6 +2,8 @@
 //! of [`model`](crate::model), and every error is a [`Problem`].
 
 pub mod audit;
+pub mod live;
+pub mod people;
 pub mod routing;
 
 use std::{
@@ -23,43 +25,45 @@ use crate::{
             AgentName, BranchName, EnvName, EnvironmentName, RepoName, SandboxName, ServiceName, TemplateName, UserName,
         },
         route::RouteTarget,
-        sandbox::Sandbox,
+        sandbox::{Sandbox, SandboxState},
         shape::{Services, Shape},
         units,
+        user::Role,
     },
     problem::Problem,
+    protocol::CredentialsFrame,
 };
 
 /// `POST /api/login`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// The git user.
     pub username: UserName,
     /// The git password or access token.
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub password: SecretString,
 }
 
 /// The answer to `POST /api/login`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct LoginResponse {
     /// Who is signed in.
     pub user: UserName,
+    /// What they may do.
+    pub role: Role,
     /// A bearer token for `Authorization: Bearer …`, valid as long as the session.
     pub token: String,
     /// When the session ends at the latest.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub expires_at: Timestamp,
-}
-
-/// The answer to `GET /api/me`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Me {
-    /// Who is signed in.
-    pub user: UserName,
 }
 
 /// `GET /api/repos`: a repo and the agents that can deploy it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Repo {
     /// Its name.
     pub name: RepoName,
@@ -76,6 +80,7 @@ pub struct Repo {
 /// `POST /api/environments`, and `PUT /api/environments/{name}`, which sets everything anew. The
 /// fields are those of [`Environment`](crate::Environment).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SaveEnvironment {
     /// Its name; a `PUT` has it in its path.
@@ -95,14 +100,17 @@ pub struct SaveEnvironment {
     pub ports: Option<PortRange>,
     /// How long its sandboxes live.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub sandbox_lifetime: Option<Duration>,
     /// After how long without use its sandboxes go to sleep.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub idle_after: Option<Duration>,
 }
 
 /// `POST /api/templates`, and `PUT /api/templates/{name}`, which sets everything anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SaveTemplate {
     /// Its name; a `PUT` has it in its path.
@@ -119,11 +127,13 @@ pub struct SaveTemplate {
     pub routes: BTreeMap<ServiceName, RouteTarget>,
     /// How long sandboxes made from it live.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
 }
 
 /// `POST /api/sandboxes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSandbox {
     /// Its name.
@@ -133,6 +143,7 @@ pub struct CreateSandbox {
     pub environment: Option<EnvironmentName>,
     /// How long it lives; as its template, its environment or the server says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
     /// The template whose shape it begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,20 +163,27 @@ impl CreateSandbox {
     }
 }
 
-/// `PATCH /api/sandboxes/{name}`: when it expires, in one of two ways.
+/// `PATCH /api/sandboxes/{name}`: when it expires, in one of two ways, and whom it is shared with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct ExtendSandbox {
+pub struct ChangeSandbox {
     /// So long from now.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
     /// At this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<Timestamp>,
+    /// Who may do with it what its owner may, in place of those who may now. Only the owner and admins say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<BTreeSet<UserName>>,
 }
 
 /// The answer to `POST /api/sandboxes/{name}/deploy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct DeployedSandbox {
     /// The deployments that have begun, by repo.
     pub deployments: Vec<Deployment>,
@@ -176,6 +194,7 @@ pub struct DeployedSandbox {
 
 /// A service that could not be deployed, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RefusedService {
     /// Its repo.
     pub repo: RepoName,
@@ -185,6 +204,7 @@ pub struct RefusedService {
 
 /// The answer to `GET /api/sandboxes/{name}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SandboxDetail {
     /// The sandbox.
     #[serde(flatten)]
@@ -208,6 +228,7 @@ pub struct SandboxDetail {
 
 /// `POST /api/deployments` and `POST /api/sandboxes/{name}/deployments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDeployment {
     /// The repo.
@@ -227,27 +248,44 @@ pub struct CreateDeployment {
     /// settings and image. Otherwise such a deployment leaves it as it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Git credentials for this deployment alone; the session's, or those that the agent's operator configured, when
+    /// absent. Never kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsFrame>,
 }
 
 impl CreateDeployment {
-    /// A branch's tip, with everything else as it comes.
+    /// With every default.
     pub fn new(repo: RepoName, branch: BranchName) -> Self {
-        Self { repo, branch, host_port: None, env: BTreeMap::new(), agent: None, force: false }
+        Self { repo, branch, host_port: None, env: BTreeMap::new(), agent: None, force: false, credentials: None }
     }
 }
 
-/// One page of a list, newest first.
+/// The body, if there is one, of the calls that deploy what is known already: `POST /api/sandboxes/{name}/deploy` and
+/// a deployment's `retry` and `rollback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeployAgain {
+    /// Git credentials for this alone, as in [`CreateDeployment`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsFrame>,
+}
+
+/// One page of a list: newest first, or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Pass as `before` for the next page; none at the end.
+    /// Pass as `before`, or in a list by name as `after`, for the next page; none at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 /// `GET /api/deployments?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentFilter {
     /// Only those of this sandbox.
@@ -270,8 +308,31 @@ pub struct DeploymentFilter {
     pub limit: Option<u32>,
 }
 
+/// `GET /api/sandboxes?…`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SandboxFilter {
+    /// Only those of this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserName>,
+    /// Only those in this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentName>,
+    /// Only those in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<SandboxState>,
+    /// Only those whose names come after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<SandboxName>,
+    /// At most this many: 1 to 500, default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
 /// `GET /api/repos/{repo}/branches?…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BranchFilter {
     /// Only names that contain this, whatever their case.
@@ -284,6 +345,7 @@ pub struct BranchFilter {
 
 /// The last frame of `/ws/deployments/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum StreamEnd {
     /// The pipeline has finished: nothing more will come.

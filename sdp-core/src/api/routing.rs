@@ -16,6 +16,7 @@ use crate::model::{
 
 /// `PUT /api/sandboxes/{name}/routes/{service}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetRoute {
     /// Where the gateway sends the service.
@@ -28,11 +29,13 @@ pub struct SetRoute {
     pub reason: Option<ClaimReason>,
     /// How long it keeps others off; as long as the sandbox lives when absent, and never longer.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
 }
 
 /// `PUT /api/sandboxes/{name}/routes`: many at once, in one write and one reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetRoutes {
     /// The services to change; others keep what they have.
@@ -45,11 +48,13 @@ pub struct SetRoutes {
     pub reason: Option<ClaimReason>,
     /// How long it keeps others off; as long as the sandbox lives when absent, and never longer.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub expires_in: Option<Duration>,
 }
 
 /// How requests reach a sandbox; part of `GET /api/sandboxes/{name}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SandboxRouting {
     /// What a request carries to be served by this sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +69,7 @@ pub struct SandboxRouting {
 
 /// A sandbox's key in every form, ready to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RequestKey {
     /// The key.
     pub key: SandboxKey,
@@ -96,6 +102,7 @@ impl RequestKey {
 
 /// A route that another sandbox took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct LostRoute {
     /// The service.
     pub service: ServiceName,
@@ -106,11 +113,13 @@ pub struct LostRoute {
     /// Who took it.
     pub user: UserName,
     /// When.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub at: Timestamp,
 }
 
 /// The gateway that a sandbox brings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct OwnGateway {
     /// The agent it runs on.
     pub agent: AgentName,
@@ -125,6 +134,7 @@ pub struct OwnGateway {
 
 /// `GET /api/explain?…`: why a request reaches what it reaches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExplainQuery {
     /// The service.

@@ -11,6 +11,7 @@ use super::{
 
 /// What an agent tells about itself when it connects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Inventory {
     /// The agent's version.
     pub version: String,
@@ -37,6 +38,7 @@ pub struct Inventory {
 
 /// A repo as people see it: the agent's configuration without its paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RepoInfo {
     /// Its name.
     pub name: RepoName,
@@ -70,6 +72,7 @@ impl From<&RepoSpec> for RepoInfo {
 
 /// The gateway an agent owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct GatewayInfo {
     /// The gateway's repo.
     pub repo: RepoName,
@@ -86,6 +89,7 @@ pub struct GatewayInfo {
 
 /// How an agent is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// A WebSocket.
@@ -105,6 +109,7 @@ impl std::fmt::Display for Transport {
 
 /// An agent as the control plane sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Agent {
     /// Its name.
     pub name: AgentName,
@@ -115,6 +120,7 @@ pub struct Agent {
     pub transport: Option<Transport>,
     /// When it was last heard of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub last_seen: Option<Timestamp>,
     /// What it told about itself when it last connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]

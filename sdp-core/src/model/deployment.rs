@@ -13,6 +13,7 @@ use crate::problem::ErrorCode;
 
 /// A step of a deployment, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Reset, fetch, check out, fast-forward.
@@ -56,6 +57,7 @@ impl std::fmt::Display for Stage {
 
 /// Where a deployment is. The legal moves are in [`DeploymentState::can_become`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeploymentState {
     /// Accepted, and waiting for its turn or its agent.
@@ -184,6 +186,7 @@ impl std::str::FromStr for DeploymentState {
 
 /// Why a deployment failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// The stage it failed in; none when it never left the queue, or failed after it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -251,6 +254,7 @@ impl DeployRequest {
 
 /// A deployment as the control plane knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Deployment {
     /// Its id.
     pub id: DeploymentId,
@@ -281,9 +285,11 @@ pub struct Deployment {
     /// Who asked.
     pub user: UserName,
     /// When it was asked for.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     /// When it last left the active states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub finished_at: Option<Timestamp>,
     /// The earlier deployment whose commit, port and variables it goes back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -295,20 +301,24 @@ pub struct Deployment {
 
 /// One stage of one deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct StageRecord {
     /// Which.
     pub stage: Stage,
     /// How it stands.
     pub status: StageStatus,
     /// When it began.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub started_at: Timestamp,
     /// When it ended, if it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub ended_at: Option<Timestamp>,
 }
 
 /// How a stage stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StageStatus {
     /// It runs.

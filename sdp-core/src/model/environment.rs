@@ -15,6 +15,7 @@ use super::{
 
 /// An environment as the control plane knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Environment {
     /// Its name.
     pub name: EnvironmentName,
@@ -32,9 +33,11 @@ pub struct Environment {
     pub ports: Option<PortRange>,
     /// How long its sandboxes live unless their maker says otherwise; the server's default when none.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub sandbox_lifetime: Option<Duration>,
     /// After how long without use its sandboxes go to sleep; the server's default when none.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "units::duration_option")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Span>"))]
     pub idle_after: Option<Duration>,
 }
 

@@ -38,6 +38,7 @@ pub struct RouteQuestion {
 
 /// What a request can carry a key in. The first of these that is there counts, also when its key is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Carrier {
     /// The header `X-SDP-Sandbox`.
@@ -50,6 +51,7 @@ pub enum Carrier {
 
 /// Which of a gateway's rules decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ServedBy {
     /// The routes of the sandbox whose key the request carries.
@@ -64,6 +66,7 @@ pub enum ServedBy {
 
 /// Whether a target answers, seen from the gateway's machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetAnswer {
     /// It answered HTTP with this status.
@@ -76,6 +79,7 @@ pub enum TargetAnswer {
 
 /// The answer to a [`RouteQuestion`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The service.
     pub service: ServiceName,

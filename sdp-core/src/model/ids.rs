@@ -9,6 +9,7 @@ use super::names::{RepoName, SandboxName};
 
 /// Names one deployment: a UUID version 7 (RFC 9562), so that ids sort by creation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct DeploymentId(Uuid);
 
@@ -38,8 +39,41 @@ impl FromStr for DeploymentId {
     }
 }
 
+/// Names one API token: a UUID version 7, so that ids sort by creation time. It is no secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct TokenId(Uuid);
+
+impl TokenId {
+    /// A new id.
+    #[expect(clippy::new_without_default, reason = "every call gives a different value")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// A text that is not a token's id.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("a token's id is a UUID such as 0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e55, as GET /api/tokens lists it")]
+pub struct InvalidTokenId(#[source] uuid::Error);
+
+impl FromStr for TokenId {
+    type Err = InvalidTokenId;
+    fn from_str(text: &str) -> Result<Self, InvalidTokenId> {
+        Uuid::try_parse(text).map(Self).map_err(InvalidTokenId)
+    }
+}
+
 /// What a deployer runs at most one of: a repo, in a sandbox or (quick deploy) outside any.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct InstanceKey {
     /// The sandbox; none for a quick deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]

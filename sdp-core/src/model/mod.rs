@@ -15,3 +15,4 @@ pub mod sandbox;
 pub mod shape;
 pub mod template;
 pub mod units;
+pub mod user;

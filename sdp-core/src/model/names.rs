@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::InstanceKey;
+use super::ids::{InstanceKey, TokenId};
 
 /// Why a text is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +25,25 @@ impl InvalidName {
     }
 }
 
+/// The checks below as regular expressions of JSON Schema, for the description of the API.
+#[cfg_attr(not(feature = "openapi"), expect(dead_code, reason = "only described with the feature `openapi`"))]
+mod pattern {
+    pub(super) const LABEL: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+    pub(super) const SLUG: &str = r"^[a-z0-9]((\.?[a-z0-9_-])*\.?[a-z0-9])?$";
+    pub(super) const IDENTIFIER: &str = "^[A-Za-z][A-Za-z0-9_]*$";
+    pub(super) const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+    pub(super) const BRANCH: &str =
+        r"^(?!-|@$|HEAD$|\.|/)(?!.*(\.\.|@\{|//|/\.|\.lock/|\.lock$|\.$|/$))[^\x00-\x20\x7f-\x9f~^:?*\[\\]+$";
+    pub(super) const USER: &str = r"^[^\x00-\x1f\x7f-\x9f:]+$";
+    pub(super) const LINE: &str = r"^[^\x00-\x1f\x7f-\x9f\s]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s])?$";
+    pub(super) const KEY: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?-[a-z0-9]{8,16}$";
+    pub(super) const SUBJECT: &str = r"^[^\x00-\x1f\x7f-\x9f/]+(/[^\x00-\x1f\x7f-\x9f/]+)*$";
+    pub(super) const COMMIT: &str = "^([0-9a-f]{40}|[0-9a-f]{64})$";
+}
+
 /// Defines a name type: a string that passed `$check`, with the conversions that keep it so.
 macro_rules! name_type {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:expr, $pattern:path, $max:literal, $example:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -84,68 +100,91 @@ macro_rules! name_type {
                 &self.0
             }
         }
+
+        #[cfg(feature = "openapi")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": "string",
+                    "description": concat!("A ", $kind, "."),
+                    "pattern": $pattern,
+                    "minLength": 1,
+                    "maxLength": $max,
+                    "examples": [$example],
+                })
+            }
+        }
     };
 }
 
 name_type! {
     /// An agent: `micro-92`. Lower-case letters, digits and inner hyphens, at most 63 characters.
-    AgentName, "agent name", dns_label
+    AgentName, "agent name", dns_label, pattern::LABEL, 63, "micro-92"
 }
 name_type! {
     /// A sandbox: `checkout-fix`. Lower-case letters, digits and inner hyphens, at most 63 characters.
-    SandboxName, "sandbox name", dns_label
+    SandboxName, "sandbox name", dns_label, pattern::LABEL, 63, "checkout-fix"
 }
 name_type! {
     /// An environment: `qa`. Lower-case letters, digits and inner hyphens, at most 63 characters.
-    EnvironmentName, "environment name", dns_label
+    EnvironmentName, "environment name", dns_label, pattern::LABEL, 63, "qa"
 }
 name_type! {
     /// A template: `checkout`. Lower-case letters, digits and inner hyphens, at most 63 characters.
-    TemplateName, "template name", dns_label
+    TemplateName, "template name", dns_label, pattern::LABEL, 63, "checkout"
 }
 name_type! {
     /// A repository as the agents' configuration names it: `erangel-ocean`. Lower-case letters,
     /// digits and inner `.`, `_`, `-`, no `..`, at most 100 characters.
-    RepoName, "repo name", repo_slug
+    RepoName, "repo name", repo_slug, pattern::SLUG, 100, "eredar"
 }
 name_type! {
     /// A service the gateway calls: the `eredar` of its key `eredar_url`. A letter, then letters,
     /// digits and underscores, at most 64 characters.
-    ServiceName, "service name", |text| identifier(text, 64)
+    ServiceName, "service name", |text| identifier(text, 64), pattern::IDENTIFIER, 64, "eredar"
 }
 name_type! {
     /// An environment variable. A letter or underscore, then letters, digits and underscores.
-    EnvName, "environment variable name", env_name
+    EnvName, "environment variable name", env_name, pattern::VARIABLE, 256, "LOG_LEVEL"
 }
 name_type! {
     /// A git branch without `refs/heads/`, by the rules of `git check-ref-format --branch`, and
     /// at most 244 bytes so that its loose ref fits in a file name.
-    BranchName, "branch name", branch
+    BranchName, "branch name", branch, pattern::BRANCH, 244, "feature/greeting"
 }
 name_type! {
     /// A git user name as typed at sign-in: any text without control characters or `:`, which
     /// basic authentication (RFC 7617) cannot carry, at most 128 bytes.
-    UserName, "user name", user
+    UserName, "user name", user, pattern::USER, 128, "ada"
 }
 name_type! {
     /// Why a sandbox holds a route, in its owner's words: any text without control characters and without spaces
     /// around it, at most 200 characters.
-    ClaimReason, "claim reason", claim_reason
+    ClaimReason, "claim reason", claim_reason, pattern::LINE, 200, "load test of SHOP-12"
+}
+name_type! {
+    /// What a token is for, in its user's words: any text without control characters and without spaces around it, at
+    /// most 100 characters.
+    TokenName, "token name", token_name, pattern::LINE, 100, "nightly build"
 }
 name_type! {
     /// What a request carries to be served by a sandbox: the sandbox's name, a hyphen and 8 to 16 lower-case letters
     /// and digits that nobody guesses by chance: `checkout-7f3k9q2m`. It selects routes and grants nothing, so it is
     /// no secret. [`SandboxKey::generate`] makes one.
-    SandboxKey, "sandbox key", |text| sandbox_key(text).map(drop)
+    SandboxKey, "sandbox key", |text| sandbox_key(text).map(drop), pattern::KEY, 80, "checkout-7f3k9q2m"
 }
 name_type! {
     /// What something was done to, as a path of the API without its `/api/`: `sandboxes/pay/routes/eredar`. At most
     /// 400 characters, without control characters and empty parts.
-    AuditSubject, "subject", audit_subject
+    AuditSubject, "subject", audit_subject, pattern::SUBJECT, 400, "sandboxes/pay"
 }
 name_type! {
     /// A full git commit id: 40 or 64 lower-case hexadecimal digits.
-    CommitId, "commit id", commit
+    CommitId, "commit id", commit, pattern::COMMIT, 64, "cb696477e455e05dc2ff208f81af21f212dc0645"
 }
 
 impl CommitId {
@@ -170,6 +209,31 @@ impl AuditSubject {
     /// `sandboxes/pay`.
     pub fn sandbox(sandbox: &SandboxName) -> Self {
         Self::of(&["sandboxes", sandbox.as_str()])
+    }
+
+    /// `users/ada/tokens/0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e55`.
+    pub fn token(user: &UserName, id: TokenId) -> Self {
+        Self::of(&["users", user.as_str(), "tokens", &id.to_string()])
+    }
+
+    /// `users`: somebody whom the platform does not know.
+    pub fn unknown_user() -> Self {
+        Self::of(&["users"])
+    }
+
+    /// `agents/micro-92`.
+    pub fn agent(agent: &AgentName) -> Self {
+        Self::of(&["agents", agent.as_str()])
+    }
+
+    /// `environments/qa`.
+    pub fn environment(environment: &EnvironmentName) -> Self {
+        Self::of(&["environments", environment.as_str()])
+    }
+
+    /// `templates/checkout`.
+    pub fn template(template: &TemplateName) -> Self {
+        Self::of(&["templates", template.as_str()])
     }
 
     /// `sandboxes/pay/routes/eredar`.
@@ -238,11 +302,23 @@ fn audit_subject(text: &str) -> Result<(), &'static str> {
 }
 
 fn claim_reason(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() {
-        Err("it is empty; leave it out instead")
-    } else if text.chars().count() > 200 {
-        Err("it is longer than 200 characters")
-    } else if text.chars().any(char::is_control) {
+    match text.chars().count() {
+        0 => Err("it is empty; leave it out instead"),
+        201.. => Err("it is longer than 200 characters"),
+        _ => plain_line(text),
+    }
+}
+
+fn token_name(text: &str) -> Result<(), &'static str> {
+    match text.chars().count() {
+        0 => Err("it is empty"),
+        101.. => Err("it is longer than 100 characters"),
+        _ => plain_line(text),
+    }
+}
+
+fn plain_line(text: &str) -> Result<(), &'static str> {
+    if text.chars().any(char::is_control) {
         Err("control characters are not allowed")
     } else if text.trim() != text {
         Err("spaces around it are not allowed")

@@ -82,6 +82,7 @@ fn default_build_timeout() -> Duration {
 
 /// How a checkout becomes a running thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RecipeKind {
     /// `go build` on the host; the static binary runs in a small base image.
@@ -219,6 +220,7 @@ impl From<HealthCheck> for HealthCheckText {
 
 /// A branch as the remote has it now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Branch {
     /// Its name.
     pub name: BranchName,

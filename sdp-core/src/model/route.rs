@@ -91,6 +91,7 @@ impl From<ServiceUrl> for String {
 
 /// What a person asks a route to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteTarget {
     /// The default of the gateway's branch.
@@ -103,6 +104,7 @@ pub enum RouteTarget {
 
 /// Where a route's present value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteOrigin {
     /// The branch's own default.
@@ -118,6 +120,7 @@ pub enum RouteOrigin {
 /// One override: the value SDP writes in place of a branch's default. It is its owner's claim on the service: others
 /// are refused until it is given back, expires or is taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Override {
     /// The URL written.
     pub url: ServiceUrl,
@@ -131,9 +134,11 @@ pub struct Override {
     /// Since when it holds the service. The epoch stands for the time at which the store applies it; a change of the
     /// URL by the same owner keeps what there was.
     #[serde(default, skip_serializing_if = "is_epoch")]
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub since: Timestamp,
     /// From when on it keeps nobody off any more. It stays in effect until it is cleared or replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -155,6 +160,7 @@ fn is_epoch(time: &Timestamp) -> bool {
 
 /// What an override points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OverrideKind {
     /// The owner's deployment of the service.
@@ -165,6 +171,7 @@ pub enum OverrideKind {
 
 /// What requests that carry a sandbox's key see instead of what all others see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RequestRoutes {
     /// What such a request carries.
     pub key: SandboxKey,
@@ -198,6 +205,7 @@ pub struct RouteChanges {
 
 /// An override that a change took from its owner, for the audit and for the owner to be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct TakenRoute {
     /// The service.
     pub service: ServiceName,
@@ -209,6 +217,7 @@ pub struct TakenRoute {
 
 /// One line of a gateway's route table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Route {
     /// The service.
     pub service: ServiceName,
@@ -229,6 +238,7 @@ pub struct Route {
     pub reason: Option<ClaimReason>,
     /// From when on that sandbox keeps nobody off any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub expires_at: Option<Timestamp>,
     /// What the gateway was last seen to use, when it could be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,6 +247,7 @@ pub struct Route {
 
 /// A gateway's routes, read from its file now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct RouteTable {
     /// The gateway's branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]

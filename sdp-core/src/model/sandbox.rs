@@ -1,5 +1,7 @@
 //! A sandbox: a named, owned set of deployments and route overrides.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use super::names::{EnvironmentName, SandboxName, UserName};
 
 /// A sandbox as the control plane knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Sandbox {
     /// Its name.
     pub name: SandboxName,
@@ -14,9 +17,14 @@ pub struct Sandbox {
     pub environment: EnvironmentName,
     /// Who made it.
     pub owner: UserName,
+    /// Who besides its owner may do with it what the owner may.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shared_with: BTreeSet<UserName>,
     /// When it was made.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     /// When it expires.
+    #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub expires_at: Timestamp,
     /// Whether it is used, sleeps or goes.
     #[serde(default)]
@@ -25,6 +33,7 @@ pub struct Sandbox {
 
 /// What becomes of a sandbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SandboxState {
     /// It is there to be used.

@@ -13,6 +13,7 @@ use super::{
 
 /// One service of a sandbox: which branch of which repo, and how it is deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// The repo.
@@ -29,6 +30,7 @@ pub struct ServiceSpec {
 
 /// The services of a sandbox, each repo once, by repo. Written as a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<ServiceSpec>", into = "Vec<ServiceSpec>")]
 pub struct Services(BTreeMap<RepoName, ServiceSpec>);
 
@@ -92,6 +94,7 @@ impl From<Services> for Vec<ServiceSpec> {
 
 /// The shape of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Shape {
     /// Its services.
     #[serde(default)]

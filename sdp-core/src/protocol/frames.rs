@@ -130,6 +130,7 @@ pub struct HeldEvents {
 
 /// The server's answer to an accepted hello.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Welcome {
     /// The protocol version both use from here on.
     pub protocol: u16,
@@ -142,8 +143,10 @@ pub struct Welcome {
 
 /// The answer to who opens a session over plain HTTP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct SessionKey {
     /// The secret that the session's other requests carry.
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
     pub key: TokenFrame,
 }
 

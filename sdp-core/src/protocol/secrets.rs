@@ -3,7 +3,11 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    ser::SerializeStruct,
+};
 
 use crate::model::{credentials::Credentials, names::UserName};
 
@@ -16,6 +20,8 @@ impl PartialEq for CredentialsFrame {
         self.0.username() == other.0.username() && self.0.expose_password() == other.0.expose_password()
     }
 }
+
+impl Eq for CredentialsFrame {}
 
 impl Serialize for CredentialsFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -33,7 +39,21 @@ impl<'de> Deserialize<'de> for CredentialsFrame {
             username: UserName,
             password: TokenFrame,
         }
-        let fields = Fields::deserialize(deserializer)?;
+        /// Only fields with their names: a list would do otherwise.
+        struct Named;
+
+        impl<'de> Visitor<'de> for Named {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a username and a password")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fields, A::Error> {
+                Fields::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        let fields = deserializer.deserialize_map(Named)?;
         Ok(Self(Credentials::new(fields.username, fields.password.0)))
     }
 }

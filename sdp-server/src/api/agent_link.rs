@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
+use schemars::JsonSchema;
 use sdp_core::{
     ErrorCode,
     protocol::{SessionKey, TokenFrame},
@@ -32,7 +33,7 @@ pub(super) async fn open(State(state): State<AppState>) -> impl IntoResponse {
     (StatusCode::CREATED, Json(SessionKey { key: TokenFrame(state.hub().open_session()) }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Number {
     number: u64,
 }
@@ -47,7 +48,7 @@ pub(super) async fn bring(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct After {
     after: u64,
 }

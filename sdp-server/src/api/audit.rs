@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use sdp_core::{
-    ErrorCode,
     api::{
         Page,
         audit::{AuditAction, AuditEntry, AuditFilter},
@@ -11,19 +10,14 @@ use sdp_core::{
     problem::chain,
 };
 
-use super::{Json, Query};
+use super::{Json, MAX_LIMIT, Query, check_limit};
 use crate::{ApiError, AppState, auth::SignedIn, store::Deed};
-
-const MAX_LIMIT: u32 = 500;
 
 pub(super) async fn list(
     State(state): State<AppState>,
-    _: SignedIn,
     Query(filter): Query<AuditFilter>,
 ) -> Result<Json<Page<AuditEntry>>, ApiError> {
-    if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
-        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
-    }
+    check_limit(filter.limit, MAX_LIMIT)?;
     Ok(Json(state.store().audit(&filter).await?))
 }
 
@@ -31,7 +25,7 @@ impl SignedIn {
     /// Something that this person does now.
     pub(crate) fn deed(&self, action: AuditAction, subject: AuditSubject) -> Deed {
         let deed = Deed::of_the_platform(action, subject);
-        Deed { user: Some(self.session.user().clone()), address: Some(self.address), ..deed }
+        Deed { user: Some(self.user().clone()), address: Some(self.address), ..deed }
     }
 }
 

@@ -2,15 +2,18 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, Deployment, DeploymentId, DeploymentState, ErrorCode,
-    api::{CreateDeployment, DeploymentFilter, Page, audit::AuditAction},
+    api::{CreateDeployment, DeployAgain, DeploymentFilter, Page, audit::AuditAction},
     protocol::RequestBody,
 };
 use serde::Deserialize;
 
 use super::{
-    Json, Path, Query, in_full, rollback,
+    Json, MAX_LIMIT, Path, Query, check_limit,
+    extract::Optional,
+    in_full, rollback,
     sandboxes::{SandboxPath, find_live as find_sandbox},
 };
 use crate::{
@@ -21,9 +24,7 @@ use crate::{
     store::Deed,
 };
 
-const MAX_LIMIT: u32 = 500;
-
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct DeploymentPath {
     pub(super) id: DeploymentId,
 }
@@ -71,7 +72,7 @@ pub(super) async fn deploy_exactly(
     in_full(async move {
         let subject = AuditSubject::instance(&destination.key(body.repo.clone()));
         let deed = signed_in.deed(action, subject);
-        let deployment = state.hub().deploy_exactly(signed_in.session.credentials, destination, body, earlier).await?;
+        let deployment = state.hub().deploy_exactly(signed_in.asker(None), destination, body, earlier).await?;
         let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
         state.audit(vec![deed.deployment(deployment.id).detail(detail)]).await;
         Ok((StatusCode::ACCEPTED, Json(deployment)))
@@ -86,18 +87,14 @@ fn deed(signed_in: &SignedIn, action: AuditAction, deployment: &Deployment) -> D
 
 pub(super) async fn list(
     State(state): State<AppState>,
-    _: SignedIn,
     Query(filter): Query<DeploymentFilter>,
 ) -> Result<Json<Page<Deployment>>, ApiError> {
-    if filter.limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
-        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
-    }
+    check_limit(filter.limit, MAX_LIMIT)?;
     Ok(Json(state.store().deployments(&filter).await?))
 }
 
 pub(super) async fn one(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<DeploymentPath>,
 ) -> Result<Json<Deployment>, ApiError> {
     find(&state, path.id).await.map(Json)
@@ -183,6 +180,7 @@ pub(super) async fn retry(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
+    Optional(DeployAgain { credentials }): Optional<DeployAgain>,
 ) -> Result<Accepted, ApiError> {
     let deployment = find(&state, path.id).await?;
     let earlier = rollback::repeated(&state, &deployment).await?;
@@ -197,7 +195,7 @@ pub(super) async fn retry(
     };
     // A port that was picked is picked again: somebody else may have it by now.
     let host_port = state.store().chosen_port(id).await?;
-    let body = CreateDeployment { host_port, env, agent: Some(agent), ..CreateDeployment::new(key.repo, branch) };
+    let body = CreateDeployment { host_port, env, agent: Some(agent), credentials, ..CreateDeployment::new(key.repo, branch) };
     deploy_exactly(state, signed_in, AuditAction::Retry, destination, body, earlier).await
 }
 

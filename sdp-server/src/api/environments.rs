@@ -2,27 +2,33 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use sdp_core::{AgentName, Environment, EnvironmentName, ErrorCode, api::SaveEnvironment};
+use schemars::JsonSchema;
+use sdp_core::{
+    AgentName, AuditSubject, Environment, EnvironmentName, ErrorCode,
+    api::{SaveEnvironment, audit::AuditAction},
+};
 use serde::Deserialize;
 
-use super::{Json, Path};
+use super::{
+    Json, Path,
+    etag::{IfMatch, Tagged},
+};
 use crate::{ApiError, AppState, auth::SignedIn};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct EnvironmentPath {
     name: EnvironmentName,
 }
 
-pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Environment>>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Environment>>, ApiError> {
     Ok(Json(state.store().environments().await?))
 }
 
 pub(super) async fn one(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<EnvironmentPath>,
-) -> Result<Json<Environment>, ApiError> {
-    find(&state, &path.name).await.map(Json).map_err(|error| error.field("name"))
+) -> Result<Tagged<Environment>, ApiError> {
+    find(&state, &path.name).await.map(Tagged::of).map_err(|error| error.field("name"))
 }
 
 /// The environment, or that there is none.
@@ -32,39 +38,48 @@ pub(super) async fn find(state: &AppState, name: &EnvironmentName) -> Result<Env
 
 pub(super) async fn create(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Json(body): Json<SaveEnvironment>,
-) -> Result<(StatusCode, Json<Environment>), ApiError> {
+) -> Result<Tagged<Environment>, ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("environment"))?;
     let environment = checked(&state, name, body).await?;
     let inserted = state.store().insert_environment(&environment).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
-    Ok((StatusCode::CREATED, Json(environment)))
+    told(&state, &signed_in, AuditAction::EnvironmentCreate, &environment.name).await;
+    Ok(Tagged::of(environment).created())
 }
 
 pub(super) async fn replace(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<EnvironmentPath>,
+    IfMatch(expected): IfMatch,
     Json(body): Json<SaveEnvironment>,
-) -> Result<Json<Environment>, ApiError> {
+) -> Result<Tagged<Environment>, ApiError> {
     super::same_name(&path.name, body.name.as_ref())?;
     let environment = checked(&state, path.name, body).await?;
-    if state.store().replace_environment(&environment).await? {
-        return Ok(Json(environment));
+    if state.store().replace_environment(&environment, &expected).await? {
+        told(&state, &signed_in, AuditAction::EnvironmentReplace, &environment.name).await;
+        return Ok(Tagged::of(environment));
     }
     Err(ApiError::not_found("environment", &environment.name).field("name"))
 }
 
 pub(super) async fn delete(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<EnvironmentPath>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    if state.store().delete_environment(&path.name).await? {
+    if state.store().delete_environment(&path.name, &expected).await? {
+        told(&state, &signed_in, AuditAction::EnvironmentDelete, &path.name).await;
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(ApiError::not_found("environment", &path.name).field("name"))
+}
+
+async fn told(state: &AppState, signed_in: &SignedIn, action: AuditAction, name: &EnvironmentName) {
+    state.audit(vec![signed_in.deed(action, AuditSubject::environment(name))]).await;
 }
 
 /// The environment that is to be kept: its agents are enrolled, and nothing in it takes no time.

@@ -10,7 +10,6 @@ use sdp_core::{
 use super::{Json, Path, Query, routes::RoutePath, sandboxes::find};
 use crate::{
     ApiError, AppState,
-    auth::SignedIn,
     hub::RequestError,
     routing::{Gateway, gateway_of},
 };
@@ -18,7 +17,6 @@ use crate::{
 /// Of any request to the shared gateway.
 pub(super) async fn request(
     State(state): State<AppState>,
-    _: SignedIn,
     Query(query): Query<ExplainQuery>,
 ) -> Result<Json<Explanation>, ApiError> {
     let ExplainQuery { service, key, header, cookie, baggage } = query;
@@ -34,7 +32,6 @@ pub(super) async fn request(
 /// Of a request that the sandbox's users make: with its key, or to its own gateway.
 pub(super) async fn of_sandbox(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<RoutePath>,
 ) -> Result<Json<Explanation>, ApiError> {
     let sandbox = find(&state, &path.name).await?;

@@ -5,12 +5,13 @@ use http::StatusCode;
 use jiff::Timestamp;
 use sdp_core::{
     AuditSubject, Deployment, SandboxName,
-    api::{DeployedSandbox, SandboxDetail, audit::AuditAction},
+    api::{DeployAgain, DeployedSandbox, SandboxDetail, audit::AuditAction},
 };
 
 use super::{
     Json, Path,
-    sandboxes::{SandboxPath, detail, find_own, find_record},
+    extract::Optional,
+    sandboxes::{SandboxPath, detail, find_record},
 };
 use crate::{ApiError, AppState, auth::SignedIn, sandboxes};
 
@@ -19,11 +20,12 @@ pub(super) async fn deploy(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
+    Optional(DeployAgain { credentials }): Optional<DeployAgain>,
 ) -> Result<(StatusCode, Json<DeployedSandbox>), ApiError> {
     let record = find_record(&state, &path.name).await?;
     record.admit()?;
-    let credentials = &signed_in.session.credentials;
-    let deployed = sandboxes::deploy_all(&state, credentials, record.sandbox, &record.shape.services).await?;
+    let asker = signed_in.asker(credentials);
+    let deployed = sandboxes::deploy_all(&state, &asker, record.sandbox, &record.shape.services).await?;
     let deed = |deployment: &Deployment| {
         let subject = AuditSubject::instance(&deployment.key);
         let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
@@ -41,17 +43,20 @@ pub(super) async fn sleep(
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<SandboxDetail>, ApiError> {
-    find_own(&state, &signed_in, &path.name, "put it to sleep").await?;
-    state.store().put_to_sleep(&path.name, None).await?;
+    if state.store().put_to_sleep(&path.name, None).await?.is_some() {
+        state.audit(vec![signed_in.deed(AuditAction::SandboxSleep, AuditSubject::sandbox(&path.name))]).await;
+    }
     settled(&state, &path.name).await
 }
 
 pub(super) async fn wake(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<SandboxDetail>, ApiError> {
-    state.store().use_sandbox(&path.name, true).await?;
+    if state.store().use_sandbox(&path.name, true).await?.is_some() {
+        state.audit(vec![signed_in.deed(AuditAction::SandboxWake, AuditSubject::sandbox(&path.name))]).await;
+    }
     settled(&state, &path.name).await
 }
 

@@ -8,6 +8,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::header;
+use schemars::JsonSchema;
 use sdp_core::Event;
 use serde::Deserialize;
 
@@ -15,12 +16,12 @@ use super::{
     Path, Query,
     deployments::{DeploymentPath, find_with_log},
 };
-use crate::{ApiError, AppState, auth::SignedIn};
+use crate::{ApiError, AppState};
 
 /// How much is read and sent at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Format {
     #[default]
@@ -28,7 +29,7 @@ enum Format {
     Ndjson,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogQuery {
     from: Option<u64>,
@@ -40,7 +41,6 @@ pub(super) struct LogQuery {
 /// What the log has now: from `from` on, or its last `tail` lines.
 pub(super) async fn log(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<DeploymentPath>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {

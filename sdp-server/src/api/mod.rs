@@ -4,77 +4,56 @@ mod agent_link;
 mod agents;
 mod audit;
 mod deployments;
+mod endpoint;
+mod endpoints;
 mod environments;
+mod etag;
 mod explain;
 mod extract;
 mod health;
+mod idempotency;
 mod lifecycle;
+mod live;
 mod logs;
+mod openapi;
 mod repos;
 mod rollback;
 mod routes;
 mod routing;
 mod sandboxes;
 mod session;
+mod socket;
 mod stream;
 mod templates;
+mod tokens;
+mod users;
+
+use std::sync::LazyLock;
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
 };
+use bytes::Bytes;
 use http::{HeaderValue, Method, Uri, header};
-use sdp_core::{ErrorCode, Problem, protocol};
+use sdp_core::{ErrorCode, Problem};
 
-pub use self::extract::{Json, Path, Query, SecretJson};
+pub(crate) use self::idempotency::KEPT;
 pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
+pub use self::{
+    endpoint::Endpoint,
+    extract::{Json, Path, Query, SecretJson},
+};
 use crate::{ApiError, AppState};
 
 /// The largest body that is read: none of the API's comes near it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 pub(crate) fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .merge(agent_routes())
-        .route("/ws/deployments/{id}", get(stream::follow))
-        .route("/api/login", post(session::login))
-        .route("/api/logout", post(session::logout))
-        .route("/api/me", get(session::me))
-        .route("/api/agents", get(agents::list))
-        .route("/api/agents/{name}", get(agents::one))
-        .route("/api/repos", get(repos::list))
-        .route("/api/repos/{repo}/branches", get(repos::branches))
-        .route("/api/sandboxes", get(sandboxes::list).post(sandboxes::create))
-        .route("/api/sandboxes/{name}", get(sandboxes::one).patch(sandboxes::extend).delete(sandboxes::delete))
-        .route("/api/sandboxes/{name}/deploy", post(lifecycle::deploy))
-        .route("/api/sandboxes/{name}/sleep", post(lifecycle::sleep))
-        .route("/api/sandboxes/{name}/wake", post(lifecycle::wake))
-        .route("/api/environments", get(environments::list).post(environments::create))
-        .route(
-            "/api/environments/{name}",
-            get(environments::one).put(environments::replace).delete(environments::delete),
-        )
-        .route("/api/templates", get(templates::list).post(templates::create))
-        .route("/api/templates/{name}", get(templates::one).put(templates::replace).delete(templates::delete))
-        .route("/api/sandboxes/{name}/deployments", post(deployments::create_in_sandbox))
-        .route("/api/sandboxes/{name}/routes", get(routes::table).put(routes::set_many))
-        .route("/api/sandboxes/{name}/routes/{service}", put(routes::set_one))
-        .route("/api/deployments", get(deployments::list).post(deployments::create))
-        .route("/api/deployments/{id}", get(deployments::one))
-        .route("/api/deployments/{id}/cancel", post(deployments::cancel))
-        .route("/api/deployments/{id}/stop", post(deployments::stop))
-        .route("/api/deployments/{id}/restart", post(deployments::restart))
-        .route("/api/deployments/{id}/retry", post(deployments::retry))
-        .route("/api/deployments/{id}/rollback", post(rollback::rollback))
-        .route("/api/deployments/{id}/log", get(logs::log))
-        .route("/api/sandboxes/{name}/routes/{service}/explain", get(explain::of_sandbox))
-        .route("/api/explain", get(explain::request))
-        .route("/api/audit", get(audit::list))
+    let served = endpoints::served().into_iter().fold(Router::new(), |router, served| served.mount(router, &state));
+    served
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -82,15 +61,25 @@ pub(crate) fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// What agents use: nothing of it is for people.
-fn agent_routes() -> Router<AppState> {
-    Router::new()
-        .route("/ws/agent", get(agent_link::socket))
-        .route("/ws/agent/check", post(agent_link::check))
-        .route("/ws/agent/session", post(agent_link::open))
-        .route("/ws/agent/session/frames", get(agent_link::fetch).post(agent_link::bring))
-        .route("/ws/agent/session/end", post(agent_link::end))
-        .layer(DefaultBodyLimit::max(protocol::MAX_BODY_BYTES))
+/// Every endpoint there is, with its rule.
+pub fn endpoints() -> Vec<Endpoint> {
+    endpoints::served().into_iter().map(|served| served.endpoint).collect()
+}
+
+/// The OpenAPI document, which is the same for every server.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document(&endpoints::served()));
+
+/// How many items a page has at most.
+const MAX_LIMIT: u32 = 500;
+
+/// Refuses a page of a size that there is not.
+fn check_limit(limit: Option<u32>, max: u32) -> Result<(), ApiError> {
+    match limit {
+        Some(limit) if !(1..=max).contains(&limit) => {
+            Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {max}")).field("limit"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// That something to be made has no name.

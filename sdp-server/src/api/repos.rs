@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use schemars::JsonSchema;
 use sdp_core::{
     Branch, ErrorCode, RepoName,
     api::{BranchFilter, Repo},
@@ -10,7 +11,7 @@ use sdp_core::{
 };
 use serde::Deserialize;
 
-use super::{Json, Path, Query};
+use super::{Json, Path, Query, check_limit};
 use crate::{
     ApiError, AppState,
     auth::SignedIn,
@@ -20,12 +21,12 @@ use crate::{
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 5000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RepoPath {
     repo: RepoName,
 }
 
-pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Repo>>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Repo>>, ApiError> {
     let mut repos = BTreeMap::new();
     for agent in state.hub().agents().await? {
         let Some(inventory) = agent.inventory else { continue };
@@ -48,9 +49,7 @@ pub(super) async fn branches(
     Query(filter): Query<BranchFilter>,
 ) -> Result<Json<Vec<Branch>>, ApiError> {
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::new(ErrorCode::InvalidInput, format!("limit is 1 to {MAX_LIMIT}")).field("limit"));
-    }
+    check_limit(Some(limit), MAX_LIMIT)?;
     let agents = state.hub().agents().await?;
     let mut declaring: Vec<_> = agents.iter().filter(|agent| declares(agent, &repo)).collect();
     declaring.sort_by_key(|agent| !agent.connected);
@@ -58,7 +57,7 @@ pub(super) async fn branches(
         let sentence = format!("no agent declares a repo {repo}; GET /api/repos lists those there are");
         return Err(ApiError::new(ErrorCode::UnknownRepo, sentence).field("repo"));
     };
-    let credentials = Some(CredentialsFrame(signed_in.session.credentials));
+    let credentials = signed_in.session.credentials.map(CredentialsFrame);
     let body = RequestBody::Branches { repo, credentials, query: filter.q, limit };
     match state.hub().request(&agent.name, body).await? {
         ReplyBody::Branches { branches } => Ok(Json(branches)),

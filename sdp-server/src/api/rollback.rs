@@ -8,12 +8,13 @@ use axum::extract::State;
 use jiff::Timestamp;
 use sdp_core::{
     Deployment, DeploymentState, ErrorCode,
-    api::{CreateDeployment, audit::AuditAction},
+    api::{CreateDeployment, DeployAgain, audit::AuditAction},
 };
 
 use super::{
     Path,
     deployments::{Accepted, DeploymentPath, deploy_exactly, find},
+    extract::Optional,
     sandboxes::find_live as find_sandbox,
 };
 use crate::{
@@ -28,6 +29,7 @@ pub(super) async fn rollback(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
+    Optional(DeployAgain { credentials }): Optional<DeployAgain>,
 ) -> Result<Accepted, ApiError> {
     let named = find(&state, path.id).await?;
     let target = target(&state, named).await?;
@@ -38,7 +40,7 @@ pub(super) async fn rollback(
     };
     let host_port = state.store().chosen_port(target.id).await?;
     let Deployment { key, branch, env, agent, .. } = target;
-    let body = CreateDeployment { host_port, env, agent: Some(agent), ..CreateDeployment::new(key.repo, branch) };
+    let body = CreateDeployment { host_port, env, agent: Some(agent), credentials, ..CreateDeployment::new(key.repo, branch) };
     deploy_exactly(state, signed_in, AuditAction::Rollback, destination, body, Some(earlier)).await
 }
 

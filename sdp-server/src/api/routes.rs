@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::extract::State;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget, Sandbox,
     SandboxName, ServiceName, ServiceUrl, TakenRoute,
@@ -22,7 +23,7 @@ use crate::{
     store::{Claim, Deed},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct RoutePath {
     pub(super) name: SandboxName,
     pub(super) service: ServiceName,
@@ -30,7 +31,6 @@ pub(super) struct RoutePath {
 
 pub(super) async fn table(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<SandboxPath>,
 ) -> Result<Json<RouteTable>, ApiError> {
     let sandbox = find(&state, &path.name).await?;
@@ -125,7 +125,7 @@ pub(crate) async fn set(
     if own {
         state.store().choose_own_routes(&sandbox.name, targets()).await?;
     }
-    let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.session.user()).clone();
+    let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.user()).clone();
     let lost = table.taken.iter().map(|taken| {
         let TakenRoute { service, was, .. } = taken.clone();
         let (by, user, at) = (sandbox.name.clone(), user.clone(), Timestamp::now());

@@ -8,14 +8,24 @@ use axum::{
 };
 use http::StatusCode;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
-    api::{CreateSandbox, ExtendSandbox, SandboxDetail, audit::AuditAction},
+    api::{ChangeSandbox, CreateSandbox, Page, SandboxDetail, SandboxFilter, audit::AuditAction},
 };
 use serde::Deserialize;
 
-use super::{Json, Path, environments, routing, templates};
-use crate::{ApiError, AppState, auth::SignedIn, sandboxes, store::SandboxRecord};
+use super::{
+    Json, MAX_LIMIT, Path, Query, check_limit, environments,
+    etag::{IfMatch, Tagged},
+    in_full, routing, templates,
+};
+use crate::{
+    ApiError, AppState,
+    auth::{SignedIn, Standing},
+    sandboxes,
+    store::SandboxRecord,
+};
 
 /// A sandbox expires soon when it does within this.
 const SOON: Duration = Duration::from_secs(86_400);
@@ -23,16 +33,23 @@ const SOON: Duration = Duration::from_secs(86_400);
 /// How long a deletion is waited for: one that takes longer is answered before its end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// With how many users a sandbox can be shared.
+const MAX_SHARED: usize = 100;
+
 /// How exactly looks at a sandbox are recorded: a page that asks often is not to write as often.
 const LOOKS: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct SandboxPath {
     pub(super) name: SandboxName,
 }
 
-pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Sandbox>>, ApiError> {
-    Ok(Json(state.store().sandboxes().await?))
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Query(filter): Query<SandboxFilter>,
+) -> Result<Json<Page<Sandbox>>, ApiError> {
+    check_limit(filter.limit, MAX_LIMIT)?;
+    Ok(Json(state.store().sandboxes_page(&filter).await?))
 }
 
 pub(super) async fn create(
@@ -46,7 +63,8 @@ pub(super) async fn create(
     let sandbox = Sandbox {
         name: body.name,
         environment: plan.environment.name,
-        owner: signed_in.session.user().clone(),
+        owner: signed_in.user().clone(),
+        shared_with: BTreeSet::new(),
         created_at,
         expires_at: after(created_at, lifetime)?,
         state: SandboxState::Active,
@@ -105,9 +123,8 @@ fn after(now: Timestamp, lifetime: Duration) -> Result<Timestamp, ApiError> {
 
 pub(super) async fn one(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<SandboxPath>,
-) -> Result<Json<SandboxDetail>, ApiError> {
+) -> Result<Tagged<SandboxDetail>, ApiError> {
     let mut record = find_record(&state, &path.name).await?;
     let now = Timestamp::now();
     if record.sandbox.state != SandboxState::Deleting
@@ -116,7 +133,12 @@ pub(super) async fn one(
     {
         record = used;
     }
-    detail(&state, record, now).await.map(Json)
+    tagged(&state, record, now).await
+}
+
+async fn tagged(state: &AppState, record: SandboxRecord, now: Timestamp) -> Result<Tagged<SandboxDetail>, ApiError> {
+    let version = record.version();
+    Ok(Tagged::new(version, detail(state, record, now).await?))
 }
 
 /// A sandbox with the newest deployment of each of its repos.
@@ -148,44 +170,55 @@ pub(super) async fn find_record(state: &AppState, name: &SandboxName) -> Result<
     record.ok_or_else(|| ApiError::not_found("sandbox", name).field("name"))
 }
 
-/// The sandbox, if it belongs to who asks.
-pub(super) async fn find_own(
-    state: &AppState,
-    signed_in: &SignedIn,
-    name: &SandboxName,
-    what: &str,
-) -> Result<Sandbox, ApiError> {
-    let sandbox = find(state, name).await?;
-    if sandbox.owner == *signed_in.session.user() {
-        return Ok(sandbox);
-    }
-    let sentence = format!("sandbox {} belongs to {}, who alone may {what}", sandbox.name, sandbox.owner);
-    Err(ApiError::new(ErrorCode::NotAllowed, sentence))
-}
-
-pub(super) async fn extend(
+/// Moves a sandbox's end, or changes whom it is shared with.
+pub(super) async fn change(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
-    Json(body): Json<ExtendSandbox>,
-) -> Result<Json<SandboxDetail>, ApiError> {
-    find_own(&state, &signed_in, &path.name, "extend it").await?;
+    IfMatch(expected): IfMatch,
+    Json(body): Json<ChangeSandbox>,
+) -> Result<Tagged<SandboxDetail>, ApiError> {
     let now = Timestamp::now();
     let expires_at = match (body.expires_in, body.expires_at) {
-        (Some(lifetime), None) => after(now, lifetime)?,
-        (None, Some(end)) if end > now => end,
+        (None, None) => None,
+        (Some(lifetime), None) => Some(after(now, lifetime)?),
+        (None, Some(end)) if end > now => Some(end),
         (None, Some(end)) => {
             let sentence = format!("{end} is over; give a time to come, or delete the sandbox");
             return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_at"));
         }
-        _ => {
+        (Some(_), Some(_)) => {
             let sentence = "say either expires_in, such as \"7d\", or expires_at";
             return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
         }
     };
-    let record = state.store().set_expiry(&path.name, expires_at).await?;
-    let record = record.ok_or_else(|| ApiError::not_found("sandbox", &path.name).field("name"))?;
-    detail(&state, record, now).await.map(Json)
+    let shared_with = body.shared_with;
+    if expires_at.is_none() && shared_with.is_none() {
+        let sentence = "say what is to change: expires_in, such as \"7d\", or expires_at, or shared_with";
+        return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
+    }
+    if shared_with.is_some() && signed_in.standing == Standing::Shared {
+        let sentence = "only its owner and admins say whom a sandbox is shared with";
+        return Err(ApiError::new(ErrorCode::NotAllowed, sentence).field("shared_with"));
+    }
+    if shared_with.as_ref().is_some_and(|users| users.len() > MAX_SHARED) {
+        let sentence = format!("a sandbox is shared with {MAX_SHARED} users at most");
+        return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("shared_with"));
+    }
+    in_full(async move {
+        let record = state.store().change_sandbox(&path.name, &expected, expires_at, shared_with.clone()).await?;
+        let record = record.ok_or_else(|| ApiError::not_found("sandbox", &path.name).field("name"))?;
+        let deed = |action| signed_in.deed(action, AuditSubject::sandbox(&path.name));
+        let extended = expires_at.map(|end| deed(AuditAction::SandboxExtend).detail(format!("until {end}")));
+        let shared = shared_with.map(|users| {
+            let users: Vec<_> = users.into_iter().map(String::from).collect();
+            let detail = if users.is_empty() { "with nobody".into() } else { format!("with {}", users.join(", ")) };
+            deed(AuditAction::SandboxShare).detail(detail)
+        });
+        state.audit(extended.into_iter().chain(shared).collect()).await;
+        tagged(&state, record, now).await
+    })
+    .await
 }
 
 /// Deletes a sandbox: 204 when nothing of it is left, 202 while some is.
@@ -193,10 +226,10 @@ pub(super) async fn delete(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<SandboxPath>,
+    IfMatch(expected): IfMatch,
 ) -> Result<Response, ApiError> {
-    find_own(&state, &signed_in, &path.name, "delete it").await?;
     let name = path.name;
-    if state.store().begin_delete(&name).await?.is_none() {
+    if state.store().begin_delete_if(&name, &expected).await?.is_none() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     tracing::info!(sandbox = %name, user = %signed_in.session.user(), "sandbox is being deleted");

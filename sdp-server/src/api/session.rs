@@ -1,68 +1,100 @@
 //! Signing in and out.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use axum::{
     extract::State,
     response::{AppendHeaders, IntoResponse},
 };
-use http::{Extensions, StatusCode, header};
+use http::{Extensions, HeaderMap, StatusCode, header};
 use sdp_core::{
-    AgentName, AuditSubject, Credentials, ErrorCode,
-    api::{LoginRequest, LoginResponse, Me, audit::AuditAction},
+    AgentName, AuditSubject, Credentials, ErrorCode, Problem, UserName,
+    api::{
+        LoginRequest, LoginResponse,
+        audit::AuditAction,
+        people::{LogoutQuery, Me},
+    },
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
 };
 use secrecy::ExposeSecret;
 
-use super::{Json, SecretJson};
+use super::{Json, Query, SecretJson};
 use crate::{
     ApiError, AppState,
     app::client_address,
-    auth::{COOKIE, SignedIn},
+    auth::{self, COOKIE, SignedIn},
     hub::RequestError,
     store::Deed,
 };
 
 pub(super) async fn login(
     State(state): State<AppState>,
+    headers: HeaderMap,
     extensions: Extensions,
     SecretJson(body): SecretJson<LoginRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let LoginRequest { username, password } = body;
     let (address, now) = (client_address(&extensions), Instant::now());
-    if !state.limiter().attempt(address, &username, now) {
-        let sentence = "too many sign-in attempts from this address; wait a minute and try again";
-        return Err(ApiError::new(ErrorCode::RateLimited, sentence));
+    if let Err(wait) = state.limiter().attempt(address, &username, now) {
+        let sentence = "too many sign-in attempts for this user or from this address; wait and try again";
+        return Err(ApiError(Problem::new(ErrorCode::RateLimited, sentence).retry_after(wait)));
     }
     let credentials = Credentials::new(username, password);
     if let Err(error) = verify(&state, &credentials).await {
-        if error.0.code != ErrorCode::InvalidCredentials {
+        if error.0.code == ErrorCode::InvalidCredentials {
+            failed(&state, credentials.username(), address).await;
+        } else {
             state.limiter().undecided(address, credentials.username());
         }
         return Err(error);
     }
-    state.limiter().succeeded(address, credentials.username());
+    let user = credentials.username().clone();
+    state.limiter().succeeded(address, &user);
+    let role = state.people().role(&user).ok_or_else(|| auth::locked_out(&user))?;
+    state.people().signed_in(&user).await?;
+    // A browser's earlier session is over. The new one has a token that nobody knew before.
+    if let Some(earlier) = auth::cookie(&headers) {
+        state.sessions().end(earlier);
+    }
     let (token, session) = state.sessions().start(credentials, now);
     let token = token.expose_secret().to_owned();
     let age = state.config().session.absolute.as_secs();
     let cookie = cookie(&state, &token, age);
-    let user = session.user().clone();
     tracing::info!(%user, %address, "signed in");
     let deed = Deed::of_the_platform(AuditAction::SignIn, AuditSubject::user(&user));
     state.audit(vec![Deed { user: Some(user.clone()), address: Some(address), ..deed }]).await;
-    let answer = LoginResponse { user, token, expires_at: session.expires_at };
+    let answer = LoginResponse { user, role, token, expires_at: session.expires_at };
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(answer)))
 }
 
-pub(super) async fn logout(State(state): State<AppState>, signed_in: SignedIn) -> impl IntoResponse {
-    state.sessions().end(signed_in.token.expose_secret());
-    let subject = AuditSubject::user(signed_in.session.user());
-    state.audit(vec![signed_in.deed(AuditAction::SignOut, subject)]).await;
+/// Writes a failed sign-in down. A name that nobody has signed in with may be a password in the wrong field.
+async fn failed(state: &AppState, user: &UserName, address: IpAddr) {
+    let known = state.people().is_known(user);
+    let subject = if known { AuditSubject::user(user) } else { AuditSubject::unknown_user() };
+    let deed = Deed::of_the_platform(AuditAction::SignInFailed, subject);
+    state.audit(vec![Deed { address: Some(address), ..deed }]).await;
+}
+
+pub(super) async fn logout(
+    State(state): State<AppState>,
+    signed_in: SignedIn,
+    Query(query): Query<LogoutQuery>,
+) -> impl IntoResponse {
+    let deed = signed_in.deed(AuditAction::SignOut, AuditSubject::user(signed_in.user()));
+    let deed = if query.everywhere {
+        let ended = state.sessions().end_all(signed_in.user());
+        deed.detail(format!("everywhere: {ended} session(s)"))
+    } else {
+        state.sessions().end(signed_in.secret.expose_secret());
+        deed
+    };
+    state.audit(vec![deed]).await;
     (StatusCode::NO_CONTENT, AppendHeaders([(header::SET_COOKIE, cookie(&state, "", 0))]))
 }
 
 pub(super) async fn me(signed_in: SignedIn) -> Json<Me> {
-    Json(Me { user: signed_in.session.user().clone() })
+    let SignedIn { session, role, token, .. } = signed_in;
+    Json(Me { user: session.user().clone(), role, expires_at: session.expires_at, token })
 }
 
 fn cookie(state: &AppState, token: &str, age: u64) -> String {

@@ -3,30 +3,34 @@
 use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
-use sdp_core::{ErrorCode, Shape, Template, TemplateName, UserName, api::SaveTemplate};
+use schemars::JsonSchema;
+use sdp_core::{
+    AuditSubject, ErrorCode, Shape, Template, TemplateName, UserName,
+    api::{SaveTemplate, audit::AuditAction},
+};
 use serde::Deserialize;
 
 use super::{
     Json, Path,
+    etag::{IfMatch, Tagged},
     sandboxes::{copy, find_record},
 };
 use crate::{ApiError, AppState, auth::SignedIn};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct TemplatePath {
     name: TemplateName,
 }
 
-pub(super) async fn list(State(state): State<AppState>, _: SignedIn) -> Result<Json<Vec<Template>>, ApiError> {
+pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Template>>, ApiError> {
     Ok(Json(state.store().templates().await?))
 }
 
 pub(super) async fn one(
     State(state): State<AppState>,
-    _: SignedIn,
     Path(path): Path<TemplatePath>,
-) -> Result<Json<Template>, ApiError> {
-    find(&state, &path.name).await.map(Json).map_err(|error| error.field("name"))
+) -> Result<Tagged<Template>, ApiError> {
+    find(&state, &path.name).await.map(Tagged::of).map_err(|error| error.field("name"))
 }
 
 /// The template, or that there is none.
@@ -38,37 +42,47 @@ pub(super) async fn create(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Json(body): Json<SaveTemplate>,
-) -> Result<(StatusCode, Json<Template>), ApiError> {
+) -> Result<Tagged<Template>, ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("template"))?;
-    let template = template(&state, name, signed_in.session.user(), body).await?;
+    let template = template(&state, name, signed_in.user(), body).await?;
     let inserted = state.store().insert_template(&template).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
-    Ok((StatusCode::CREATED, Json(template)))
+    told(&state, &signed_in, AuditAction::TemplateCreate, &template.name).await;
+    Ok(Tagged::of(template).created())
 }
 
 pub(super) async fn replace(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<TemplatePath>,
+    IfMatch(expected): IfMatch,
     Json(body): Json<SaveTemplate>,
-) -> Result<Json<Template>, ApiError> {
+) -> Result<Tagged<Template>, ApiError> {
     super::same_name(&path.name, body.name.as_ref())?;
-    let template = template(&state, path.name, signed_in.session.user(), body).await?;
-    if state.store().replace_template(&template).await? {
-        return Ok(Json(template));
+    let owner = find(&state, &path.name).await.map_err(|error| error.field("name"))?.owner;
+    let template = template(&state, path.name, &owner, body).await?;
+    if state.store().replace_template(&template, &expected).await? {
+        told(&state, &signed_in, AuditAction::TemplateReplace, &template.name).await;
+        return Ok(Tagged::of(template));
     }
     Err(ApiError::not_found("template", &template.name).field("name"))
 }
 
 pub(super) async fn delete(
     State(state): State<AppState>,
-    _: SignedIn,
+    signed_in: SignedIn,
     Path(path): Path<TemplatePath>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    if state.store().delete_template(&path.name).await? {
+    if state.store().delete_template(&path.name, &expected).await? {
+        told(&state, &signed_in, AuditAction::TemplateDelete, &path.name).await;
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(ApiError::not_found("template", &path.name).field("name"))
+}
+
+async fn told(state: &AppState, signed_in: &SignedIn, action: AuditAction, name: &TemplateName) {
+    state.audit(vec![signed_in.deed(action, AuditSubject::template(name))]).await;
 }
 
 async fn template(

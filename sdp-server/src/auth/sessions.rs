@@ -7,24 +7,34 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sdp_core::{Credentials, UserName};
+use sdp_core::{ApiToken, Credentials, UserName};
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::token;
+use super::{SESSION_TOKEN, token};
+
+/// How many sessions a person may have: a further one ends the one that was not used for longest.
+const PER_USER: usize = 50;
 
 /// A signed-in person.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// For the person's deploys; zeroized when the session and all requests that use it are gone.
-    pub credentials: Credentials,
+    user: UserName,
+    /// For the person's deploys; zeroized when the session and all requests that use it are gone. A token has none.
+    pub credentials: Option<Credentials>,
     /// When it ends at the latest.
     pub expires_at: Timestamp,
 }
 
 impl Session {
+    /// What stands for a session where a token is used.
+    pub(super) fn of_token(token: &ApiToken) -> Self {
+        Self { user: token.user.clone(), credentials: None, expires_at: token.expires_at }
+    }
+
     /// Who.
     pub fn user(&self) -> &UserName {
-        self.credentials.username()
+        &self.user
     }
 }
 
@@ -33,6 +43,8 @@ struct Kept {
     session: Session,
     started: Instant,
     used: Instant,
+    ended: CancellationToken,
+    _end: DropGuard,
 }
 
 /// Every session, by the SHA-256 of its token.
@@ -51,19 +63,28 @@ impl Sessions {
 
     /// Starts a session and gives its token.
     pub fn start(&self, credentials: Credentials, now: Instant) -> (SecretString, Session) {
-        let token = token::new_token("sdps_");
+        let token = token::new_token(SESSION_TOKEN);
         let expires_at = Timestamp::now().saturating_add(self.absolute).unwrap_or(Timestamp::MAX);
-        let session = Session { credentials, expires_at };
-        let kept = Kept { session: session.clone(), started: now, used: now };
+        let user = credentials.username().clone();
+        let session = Session { user, credentials: Some(credentials), expires_at };
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let kept = Kept { session: session.clone(), started: now, used: now, ended, _end: end };
         self.with(|sessions| {
             sessions.retain(|_, kept| self.alive(kept, now));
+            let own = sessions.iter().filter(|(_, kept)| kept.session.user == session.user);
+            let mut own: Vec<_> = own.map(|(hash, kept)| (kept.used, *hash)).collect();
+            if own.len() >= PER_USER {
+                own.sort_unstable();
+                sessions.remove(&own[0].1);
+            }
             sessions.insert(token::hash(token.expose_secret()), kept);
         });
         (token, session)
     }
 
-    /// The session of `token`, which counts as used now.
-    pub fn find(&self, token: &str, now: Instant) -> Option<Session> {
+    /// The session of `token`, which counts as used now; and what is cancelled when it ends.
+    pub fn find(&self, token: &str, now: Instant) -> Option<(Session, CancellationToken)> {
         let hash = token::hash(token);
         self.with(|sessions| {
             let (key, kept) = sessions.get_key_value(&hash)?;
@@ -73,13 +94,22 @@ impl Sessions {
             }
             let kept = sessions.get_mut(&hash)?;
             kept.used = now;
-            Some(kept.session.clone())
+            Some((kept.session.clone(), kept.ended.clone()))
         })
     }
 
     /// Ends the session of `token`.
     pub fn end(&self, token: &str) {
         self.with(|sessions| sessions.remove(&token::hash(token)));
+    }
+
+    /// Ends every session of somebody. Gives how many there were.
+    pub fn end_all(&self, user: &UserName) -> usize {
+        self.with(|sessions| {
+            let before = sessions.len();
+            sessions.retain(|_, kept| kept.session.user != *user);
+            before - sessions.len()
+        })
     }
 
     /// Forgets the sessions that have expired.
@@ -125,6 +155,31 @@ mod tests {
         assert!(sessions.find("sdps_wrong", now).is_none());
         sessions.end(&token);
         assert!(sessions.find(&token, now).is_none());
+    }
+
+    #[test]
+    fn all_of_a_persons_sessions_end_at_once_and_say_so() {
+        let now = Instant::now();
+        let (sessions, first) = started(now);
+        let credentials = |user: &str| Credentials::new(UserName::new(user).unwrap(), "x".into());
+        let (second, _) = sessions.start(credentials("ada"), now);
+        let (others, _) = sessions.start(credentials("bob"), now);
+        let (_, ended) = sessions.find(&first, now).unwrap();
+        assert_eq!(sessions.end_all(&"ada".parse().unwrap()), 2);
+        assert!(ended.is_cancelled() && sessions.find(second.expose_secret(), now).is_none());
+        assert!(sessions.find(others.expose_secret(), now).is_some());
+    }
+
+    #[test]
+    fn a_person_who_signs_in_again_and_again_keeps_the_sessions_that_are_used() {
+        let now = Instant::now();
+        let (sessions, used) = started(now);
+        for n in 1..=2 * PER_USER as u64 {
+            let at = now + Duration::from_millis(n);
+            sessions.start(Credentials::new(UserName::new("ada").unwrap(), "x".into()), at);
+            assert!(sessions.find(&used, at + Duration::from_micros(1)).is_some());
+        }
+        assert_eq!(sessions.kept.lock().unwrap().len(), PER_USER);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::AGENT_TOKEN;
 use crate::store::{Store, StoreError};
 
 /// A new token of 256 random bits in hexadecimal, after `prefix`.
@@ -31,12 +32,22 @@ pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.ct_eq(b).into()
 }
 
+/// Gives an enrolled agent another token, which is not to be had again. None when there is no such agent.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn rotate(store: &Store, name: &AgentName) -> Result<Option<SecretString>, StoreError> {
+    let token = new_token(AGENT_TOKEN);
+    let rotated = store.rotate_agent(name, hash(token.expose_secret())).await?;
+    Ok(rotated.then_some(token))
+}
+
 /// Enrols an agent. The token is not to be had again.
 ///
 /// # Errors
 /// [`StoreError::Exists`] when the name is taken.
 pub async fn enrol(store: &Store, name: &AgentName) -> Result<SecretString, StoreError> {
-    let token = new_token("sdpa_");
+    let token = new_token(AGENT_TOKEN);
     store.add_agent(name, hash(token.expose_secret())).await?;
     Ok(token)
 }

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
-    Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox,
+    Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox, UserName,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -57,6 +57,15 @@ impl Destination {
     }
 }
 
+/// Who wants a deployment, and the git credentials for it; without any the agent uses those its operator configured.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Who.
+    pub user: UserName,
+    /// The credentials.
+    pub credentials: Option<Credentials>,
+}
+
 /// What a rollback goes back to.
 #[derive(Debug, Clone)]
 pub(crate) struct Earlier {
@@ -94,11 +103,11 @@ impl Hub {
     /// before it answers, the deployment stays queued until it is back and tells.
     pub async fn deploy(
         &self,
-        credentials: Credentials,
+        asker: Asker,
         destination: Destination,
         body: CreateDeployment,
     ) -> Result<Deployment, ApiError> {
-        self.deploy_exactly(credentials, destination, body, None).await
+        self.deploy_exactly(asker, destination, body, None).await
     }
 
     /// As [`deploy`](Self::deploy), but what an earlier deployment was, when one is given.
@@ -107,11 +116,13 @@ impl Hub {
     /// As `deploy`; [`ErrorCode::Unsupported`] when the agent cannot deploy an exact commit.
     pub(crate) async fn deploy_exactly(
         &self,
-        credentials: Credentials,
+        asker: Asker,
         destination: Destination,
         body: CreateDeployment,
         earlier: Option<Earlier>,
     ) -> Result<Deployment, ApiError> {
+        let Asker { user, credentials } = asker;
+        let credentials = body.credentials.map(|CredentialsFrame(given)| given).or(credentials);
         destination.check_port(body.host_port)?;
         let agent = self.choose(&destination, &body.repo, body.agent.as_ref(), &BTreeMap::new()).await?;
         let key = destination.key(body.repo);
@@ -134,7 +145,7 @@ impl Hub {
             host_port: body.host_port,
             url: None,
             env: body.env,
-            user: credentials.username().clone(),
+            user,
             created_at: Timestamp::now(),
             finished_at: None,
             rollback_of: earlier.as_ref().map(|earlier| earlier.deployment),
@@ -160,7 +171,7 @@ impl Hub {
         deployment: Deployment,
         mut request: DeployRequest,
         swap: Swap,
-        credentials: Credentials,
+        credentials: Option<Credentials>,
     ) -> Result<Deployment, ApiError> {
         let (id, agent) = (deployment.id, deployment.agent.clone());
         self.dispatching().insert(id);
@@ -173,7 +184,7 @@ impl Hub {
         request.retire_on_request = swap.beside && store.await_retirement(&deployment).await?;
         request.picked_port = reserved.filter(|_| request.host_port.is_none());
         self.publish(vec![deployment.clone()]);
-        let body = RequestBody::Deploy { request: Box::new(request), credentials: Some(CredentialsFrame(credentials)) };
+        let body = RequestBody::Deploy { request: Box::new(request), credentials: credentials.map(CredentialsFrame) };
         let answer = self.request(&agent, body).await;
         drop(on_its_way);
         match answer {

@@ -24,13 +24,19 @@ use std::{
 use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, Deployment, DeploymentId, Inventory, Transport,
+    api::live::{AgentHappened, Change},
+    problem::chain,
     protocol::{ReplyBody, RequestBody, ServerFrame},
 };
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
-pub use self::{dispatch::Destination, ingest::IngestError, request::RequestError};
+pub use self::{
+    dispatch::{Asker, Destination},
+    ingest::IngestError,
+    request::RequestError,
+};
 pub(crate) use self::{
     dispatch::{Earlier, declares},
     polled::PolledSession,
@@ -159,6 +165,15 @@ impl Hub {
         body: RequestBody,
         limit: Duration,
     ) -> Result<ReplyBody, RequestError> {
+        let routes = route_change(agent, &body);
+        let answer = self.ask(agent, body, limit).await?;
+        if let Some(change) = routes {
+            self.tell(&change).await;
+        }
+        Ok(answer)
+    }
+
+    async fn ask(&self, agent: &AgentName, body: RequestBody, limit: Duration) -> Result<ReplyBody, RequestError> {
         let link = self.links().get(agent).cloned();
         let Some(link) = link else { return Err(self.away(agent).await) };
         let again = body.is_repeatable().then(|| body.clone());
@@ -184,6 +199,13 @@ impl Hub {
                 RequestError::Away { agent: agent.clone(), last_seen: seen }
             }
             Err(error) => RequestError::Store(error),
+        }
+    }
+
+    /// Ends an agent's connection; it may come back if its token is still good.
+    pub(crate) fn disconnect(&self, agent: &AgentName) {
+        if let Some(link) = self.links().get(agent) {
+            link.end();
         }
     }
 
@@ -217,12 +239,25 @@ impl Hub {
         link
     }
 
-    /// Takes a connection out, unless a newer one has its place.
-    fn unregister(&self, agent: &AgentName, link: &Link) {
+    /// Takes a connection out, unless a newer one has its place: then it gives false.
+    fn unregister(&self, agent: &AgentName, link: &Link) -> bool {
         link.end();
         let mut links = self.links();
-        if links.get(agent).is_some_and(|current| current.epoch == link.epoch) {
+        let is_current = links.get(agent).is_some_and(|current| current.epoch == link.epoch);
+        if is_current {
             links.remove(agent);
+        }
+        is_current
+    }
+
+    /// Tells who follows what changes of an agent that came or went.
+    async fn tell_of(&self, agent: &AgentName, change: AgentHappened) {
+        self.tell(&Change::Agent { name: agent.clone(), change }).await;
+    }
+
+    async fn tell(&self, change: &Change) {
+        if let Err(error) = self.shared.store.tell(change).await {
+            tracing::error!(error = chain(&error), ?change, "what changed could not be told");
         }
     }
 
@@ -232,6 +267,15 @@ impl Hub {
             self.shared.connections.send_replace(());
         }
     }
+}
+
+/// What a request changes of routes, if it does.
+fn route_change(agent: &AgentName, body: &RequestBody) -> Option<Change> {
+    let RequestBody::ApplyRoutes { changes, sandbox } = body else { return None };
+    let services = changes.services.keys().cloned().collect();
+    let mut sandboxes = changes.clear.clone();
+    sandboxes.extend(changes.requests.keys().chain(&changes.by).cloned());
+    Some(Change::Route { gateway: agent.clone(), sandbox: sandbox.clone(), services, sandboxes })
 }
 
 impl Link {

@@ -7,6 +7,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use jiff::Timestamp;
 use sdp_core::{
     AgentName, ErrorCode, Problem, Transport,
+    api::live::AgentHappened,
     problem::chain,
     protocol::{
         AgentFrame, CodecError, Frame, Hello, MAX_FRAME_BYTES, OLDEST_VERSION, ServerFrame, VERSION, Welcome,
@@ -198,6 +199,7 @@ where
     }
     let link = hub.register(&agent, transport, inventory, frames.clone());
     tracing::info!(%agent, %transport, "agent connected");
+    Box::pin(hub.tell_of(&agent, AgentHappened::Connected)).await;
     let (batches, queued) = intake::queue();
     let mut intake = pin!(intake::run(hub, &agent, queued, &frames));
     let mut takes = true;
@@ -210,7 +212,9 @@ where
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
-    hub.unregister(&agent, &link);
+    if hub.unregister(&agent, &link) {
+        Box::pin(hub.tell_of(&agent, AgentHappened::Disconnected)).await;
+    }
     // What has come is kept to the last, and told: given up between the database and who listens, a change would be
     // known to the one for ever and never to the other.
     drop(batches);

@@ -151,7 +151,9 @@ mod tests {
             let name: SandboxName = name.parse().unwrap();
             let (environment, owner) = ("default".parse().unwrap(), "ada".parse().unwrap());
             let (created_at, expires_at, active) = (NOW, later(9_000), sdp_core::SandboxState::Active);
-            let sandbox = Sandbox { name: name.clone(), environment, owner, created_at, expires_at, state: active };
+            let shared_with = BTreeSet::new();
+            let sandbox =
+                Sandbox { name: name.clone(), environment, owner, shared_with, created_at, expires_at, state: active };
             facts.sandboxes.insert(name.clone(), sandbox);
             facts.keys.insert(name.clone(), format!("{name}-aaaaaaaa").parse().unwrap());
             if state.is_final() {

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use sdp_core::{
-    AgentName, Credentials, ErrorCode, Sandbox, Services,
+    AgentName, ErrorCode, Sandbox, Services,
     api::{CreateDeployment, DeployedSandbox, RefusedService},
 };
 
 use super::destination;
-use crate::{ApiError, AppState, hub::Destination};
+use crate::{
+    ApiError, AppState,
+    hub::{Asker, Destination},
+};
 
 /// Deploys these services of a sandbox side by side, spread over the agents. One that cannot be deployed stops no
 /// other.
@@ -18,7 +21,7 @@ use crate::{ApiError, AppState, hub::Destination};
 /// When nothing could be deployed, the first reason.
 pub(crate) async fn deploy_all(
     state: &AppState,
-    credentials: &Credentials,
+    asker: &Asker,
     sandbox: Sandbox,
     services: &Services,
 ) -> Result<DeployedSandbox, ApiError> {
@@ -44,7 +47,7 @@ pub(crate) async fn deploy_all(
     }
     let begun = join_all(plans.into_iter().map(async |(body, agent)| {
         let repo = body.repo.clone();
-        let begun = begin(state, credentials, &destination, body, agent).await;
+        let begun = begin(state, asker, &destination, body, agent).await;
         begun.map_err(|error| RefusedService { repo, problem: error.0 })
     }));
     let mut answer = DeployedSandbox { deployments: Vec::new(), refused: Vec::new() };
@@ -62,11 +65,11 @@ pub(crate) async fn deploy_all(
 
 async fn begin(
     state: &AppState,
-    credentials: &Credentials,
+    asker: &Asker,
     destination: &Destination,
     body: CreateDeployment,
     agent: Result<AgentName, ApiError>,
 ) -> Result<sdp_core::Deployment, ApiError> {
     let body = CreateDeployment { agent: Some(agent?), ..body };
-    state.hub().deploy(credentials.clone(), destination.clone(), body).await
+    state.hub().deploy(asker.clone(), destination.clone(), body).await
 }

@@ -91,6 +91,20 @@ impl Store {
             .await
     }
 
+    /// Gives an enrolled agent another token by its SHA-256. False when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn rotate_agent(&self, name: &AgentName, token_hash: [u8; 32]) -> Result<bool, StoreError> {
+        let name = name.clone();
+        self.writer
+            .write(move |connection| {
+                let query = "UPDATE agents SET token_hash = ?2 WHERE name = ?1";
+                Ok(connection.prepare_cached(query)?.execute(params![name.as_str(), token_hash])? > 0)
+            })
+            .await
+    }
+
     /// Revokes an agent's enrolment. False when there is none.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sdp_core::{Environment, EnvironmentName, SandboxName};
 
 use super::{
-    Store, StoreError,
+    Expected, Store, StoreError,
     error::is_taken,
     values::{json, text, to_json},
 };
@@ -31,15 +31,19 @@ impl Store {
     /// Sets everything of an environment anew. False when there is none.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn replace_environment(&self, environment: &Environment) -> Result<bool, StoreError> {
-        let (name, settings) = (environment.name.clone(), to_json(environment));
+    /// [`StoreError::Changed`].
+    pub async fn replace_environment(
+        &self,
+        environment: &Environment,
+        expected: &Expected,
+    ) -> Result<bool, StoreError> {
+        let (name, settings, expected) = (environment.name.clone(), to_json(environment), expected.clone());
         self.writer
             .write(move |connection| {
-                if name != EnvironmentName::default() && load(connection, &name)?.is_none() {
-                    return Ok(false);
-                }
-                let query = "INSERT OR REPLACE INTO environments (name, settings) VALUES (?1, ?2)";
+                let Some(before) = load_or_default(connection, &name)? else { return Ok(false) };
+                expected.check("environment", name.as_str(), &before)?;
+                let query = "INSERT INTO environments (name, settings) VALUES (?1, ?2)
+                    ON CONFLICT (name) DO UPDATE SET settings = ?2";
                 connection.prepare_cached(query)?.execute(params![name.as_str(), settings])?;
                 Ok(true)
             })
@@ -52,12 +56,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn environment(&self, name: &EnvironmentName) -> Result<Option<Environment>, StoreError> {
         let name = name.clone();
-        self.readers
-            .read(move |connection| {
-                let kept = load(connection, &name)?;
-                Ok(kept.or_else(|| (name == EnvironmentName::default()).then(|| Environment::new(name))))
-            })
-            .await
+        self.readers.read(move |connection| load_or_default(connection, &name)).await
     }
 
     /// Every environment, by name.
@@ -86,11 +85,13 @@ impl Store {
     /// there is none.
     ///
     /// # Errors
-    /// [`StoreError::InUse`].
-    pub async fn delete_environment(&self, name: &EnvironmentName) -> Result<bool, StoreError> {
-        let name = name.clone();
+    /// [`StoreError::InUse`]; [`StoreError::Changed`].
+    pub async fn delete_environment(&self, name: &EnvironmentName, expected: &Expected) -> Result<bool, StoreError> {
+        let (name, expected) = (name.clone(), expected.clone());
         self.writer
             .write(move |connection| {
+                let Some(before) = load_or_default(connection, &name)? else { return Ok(false) };
+                expected.check("environment", name.as_str(), &before)?;
                 let query = "SELECT name FROM sandboxes WHERE environment = ?1 ORDER BY name LIMIT 1";
                 let mut statement = connection.prepare_cached(query)?;
                 let sandbox = statement.query_row([name.as_str()], |row| Ok(text::<SandboxName>(row, "name")));
@@ -98,11 +99,16 @@ impl Store {
                     return Err(StoreError::InUse { environment: name, sandbox });
                 }
                 let query = "DELETE FROM environments WHERE name = ?1";
-                let deleted = connection.prepare_cached(query)?.execute([name.as_str()])? > 0;
-                Ok(deleted || name == EnvironmentName::default())
+                connection.prepare_cached(query)?.execute([name.as_str()])?;
+                Ok(true)
             })
             .await
     }
+}
+
+fn load_or_default(connection: &Connection, name: &EnvironmentName) -> Result<Option<Environment>, StoreError> {
+    let kept = load(connection, name)?;
+    Ok(kept.or_else(|| (*name == EnvironmentName::default()).then(|| Environment::new(name.clone()))))
 }
 
 fn load(connection: &Connection, name: &EnvironmentName) -> Result<Option<Environment>, StoreError> {

@@ -21,6 +21,14 @@ pub enum StoreError {
         /// Its name.
         name: String,
     },
+    /// It is not any more as the caller last saw it.
+    #[error("{what} {name:?} has changed since it was read: read it again, and change that")]
+    Changed {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// There is no such deployment.
     #[error("there is no deployment {0}")]
     NoDeployment(DeploymentId),
@@ -113,6 +121,7 @@ impl StoreError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Exists { .. } | Self::Illegal { .. } | Self::Deleting(_) | Self::InUse { .. } => ErrorCode::Conflict,
+            Self::Changed { .. } => ErrorCode::Changed,
             Self::PortTaken { .. } | Self::NoFreePort { .. } => ErrorCode::PortTaken,
             Self::NoDeployment(_) => ErrorCode::NotFound,
             _ => ErrorCode::Internal,

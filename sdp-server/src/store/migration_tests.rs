@@ -40,6 +40,23 @@ async fn sandboxes_of_before_have_keys_after_the_upgrade_and_keep_them() {
 }
 
 #[tokio::test]
+async fn people_who_signed_in_before_are_known_after_the_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sdp.db");
+    let mut connection = Connection::open(&path).unwrap();
+    migrations().to_version(&mut connection, 6).unwrap();
+    let rows = "INSERT INTO audit (at, user, action, subject) VALUES (1000, 'ada', 'sign-in', 'users/ada'),
+        (2000, 'ada', 'sign-in', 'users/ada'), (3000, 'bob', 'deploy', 'repos/eredar');";
+    connection.execute_batch(rows).unwrap();
+    drop(connection);
+    let users = Store::open(&path).unwrap().users().await.unwrap();
+    let known: Vec<_> =
+        users.iter().map(|user| (user.name.as_str(), user.role, user.first_seen, user.last_seen)).collect();
+    let at = |micros| jiff::Timestamp::from_microsecond(micros).unwrap();
+    assert_eq!(known, [("ada", None, at(1000), at(2000))]);
+}
+
+#[tokio::test]
 async fn ports_in_use_are_held_after_the_upgrade() {
     let (_dir, store) = upgraded();
     let micro = agent("micro-92");

@@ -8,12 +8,15 @@
 
 mod agents;
 mod audit;
+mod changes;
 mod deployments;
 mod environments;
 mod error;
 mod fold;
+mod idempotency;
 #[cfg(test)]
 mod migration_tests;
+mod people;
 mod ports;
 #[cfg(test)]
 mod ports_tests;
@@ -27,6 +30,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 mod values;
+mod version;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -36,10 +40,14 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 pub use self::{
     audit::Deed,
+    changes::Changes,
     error::StoreError,
+    idempotency::{Answer, Once, RequestId},
+    people::UserRecord,
     ports::{PortChoice, PortHolder},
     routing::Claim,
     sandboxes::SandboxRecord,
+    version::{Expected, Version},
 };
 use self::{readers::Readers, writer::Writer};
 
@@ -51,6 +59,9 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0005_routing.sql")),
     M::up(include_str!("migrations/0006_rollback.sql")),
     M::up(include_str!("migrations/0007_claims.sql")),
+    M::up(include_str!("migrations/0008_people.sql")),
+    M::up(include_str!("migrations/0009_changes.sql")),
+    M::up(include_str!("migrations/0010_idempotency.sql")),
 ];
 
 /// The database. Clones share everything.

@@ -28,7 +28,8 @@ async fn make_pay(store: &Store) {
     let environment = "default".parse().unwrap();
     let owner = "grace".parse().unwrap();
     let (created_at, expires_at, state) = (at(1), at(9_000), sdp_core::SandboxState::Active);
-    let sandbox = Sandbox { name: pay(), environment, owner, created_at, expires_at, state };
+    let shared_with = Default::default();
+    let sandbox = Sandbox { name: pay(), environment, owner, shared_with, created_at, expires_at, state };
     store.insert_sandbox(&sandbox, &sdp_core::Shape::default()).await.unwrap();
 }
 

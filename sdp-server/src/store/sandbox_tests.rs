@@ -30,6 +30,7 @@ fn sandbox() -> Sandbox {
         name: pay(),
         environment: EnvironmentName::default(),
         owner: "ada".parse().unwrap(),
+        shared_with: Default::default(),
         created_at: at(1_000),
         expires_at: at(2_000),
         state: SandboxState::Active,
@@ -102,7 +103,7 @@ async fn into_what_is_being_deleted_nothing_is_deployed_and_nothing_of_it_change
     assert_eq!(store.begin_delete_expired(at(2_000)).await.unwrap(), [], "it has begun");
     let refused = [
         store.insert_deployment(&deployment("main", None, 1_500)).await.unwrap_err(),
-        store.set_expiry(&pay(), at(9_000)).await.unwrap_err(),
+        store.change_sandbox(&pay(), &Expected::ANY, Some(at(9_000)), None).await.unwrap_err(),
         store.use_sandbox(&pay(), true).await.unwrap_err(),
         store.insert_sandbox(&sandbox(), &Shape::default()).await.unwrap_err(),
     ];
@@ -156,22 +157,22 @@ async fn environments_are_kept_and_the_default_is_there_without_being_made() {
     qa.agents.insert("micro-92".parse().unwrap());
     qa.idle_after = Some(Duration::from_secs(3600));
     qa.ports = Some("100-200".to_owned().try_into().unwrap());
-    assert!(!store.replace_environment(&qa).await.unwrap());
+    assert!(!store.replace_environment(&qa, &Expected::ANY).await.unwrap());
     store.insert_environment(&qa).await.unwrap();
     let changed = Environment { env: [("A".parse().unwrap(), "1".into())].into(), ..default.clone() };
-    assert!(store.replace_environment(&changed).await.unwrap());
+    assert!(store.replace_environment(&changed, &Expected::ANY).await.unwrap());
     drop(store);
     let store = Store::open(&dir.path().join("sdp.db")).unwrap();
     assert_eq!(store.environments().await.unwrap(), [changed, qa.clone()]);
 
     store.insert_sandbox(&Sandbox { environment: qa.name.clone(), ..sandbox() }, &Shape::default()).await.unwrap();
-    let error = store.delete_environment(&qa.name).await.unwrap_err();
+    let error = store.delete_environment(&qa.name, &Expected::ANY).await.unwrap_err();
     assert_eq!(Problem::from(&error).holder.as_deref(), Some("pay"));
     store.begin_delete(&pay()).await.unwrap();
     store.end_delete(&pay()).await.unwrap();
-    assert!(store.delete_environment(&qa.name).await.unwrap());
-    assert!(!store.delete_environment(&qa.name).await.unwrap());
-    assert!(store.delete_environment(&default.name).await.unwrap());
+    assert!(store.delete_environment(&qa.name, &Expected::ANY).await.unwrap());
+    assert!(!store.delete_environment(&qa.name, &Expected::ANY).await.unwrap());
+    assert!(store.delete_environment(&default.name, &Expected::ANY).await.unwrap());
     assert_eq!(store.environments().await.unwrap(), [default], "back to no settings");
 }
 
@@ -185,15 +186,15 @@ async fn templates_are_kept_replaced_and_forgotten() {
         shape: Shape::default(),
         expires_in: Some(Duration::from_secs(60)),
     };
-    assert!(!store.replace_template(&template).await.unwrap());
+    assert!(!store.replace_template(&template, &Expected::ANY).await.unwrap());
     store.insert_template(&template).await.unwrap();
     assert!(matches!(store.insert_template(&template).await, Err(StoreError::Exists { .. })));
     template.saved_at = at(2);
-    assert!(store.replace_template(&template).await.unwrap());
+    assert!(store.replace_template(&template, &Expected::ANY).await.unwrap());
     assert_eq!(store.template(&template.name).await.unwrap(), Some(template.clone()));
     assert_eq!(store.templates().await.unwrap(), std::slice::from_ref(&template));
-    assert!(store.delete_template(&template.name).await.unwrap());
-    assert!(!store.delete_template(&template.name).await.unwrap());
+    assert!(store.delete_template(&template.name, &Expected::ANY).await.unwrap());
+    assert!(!store.delete_template(&template.name, &Expected::ANY).await.unwrap());
 }
 
 #[tokio::test]

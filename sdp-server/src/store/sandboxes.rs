@@ -1,21 +1,25 @@
 //! Sandboxes: what they are made of, and what is to be done for them. When one is gone, its
 //! deployments stay as history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use sdp_core::{
-    AgentName, Deployment, DeploymentId, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName, ServiceSpec,
-    Services, Shape,
+    AgentName, Deployment, DeploymentId, EnvironmentName, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName,
+    ServiceSpec, Services, Shape, UserName,
+    api::{Page, SandboxFilter},
 };
 
 use super::{
-    Store, StoreError,
+    Expected, Store, StoreError, Version,
     error::is_taken,
     routing::give_key,
     values::{json, micros, text, time, to_json},
 };
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 500;
 
 /// A sandbox with all that is kept of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +75,15 @@ impl Store {
         Ok(self.sandbox_records().await?.into_iter().map(|record| record.sandbox).collect())
     }
 
+    /// One page of sandboxes, by name. A limit out of range is taken to the nearest allowed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn sandboxes_page(&self, filter: &SandboxFilter) -> Result<Page<Sandbox>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| page(connection, &filter)).await
+    }
+
     /// Every sandbox with all that is kept of it, by name.
     ///
     /// # Errors
@@ -89,16 +102,32 @@ impl Store {
             .await
     }
 
-    /// Moves a sandbox's end. None when there is none.
+    /// Moves a sandbox's end, and sets whom it is shared with; what is absent stays. None when there is none.
     ///
     /// # Errors
-    /// [`StoreError::Deleting`].
-    pub async fn set_expiry(
+    /// [`StoreError::Deleting`]; [`StoreError::Changed`].
+    pub async fn change_sandbox(
         &self,
         name: &SandboxName,
-        expires_at: Timestamp,
+        expected: &Expected,
+        expires_at: Option<Timestamp>,
+        shared_with: Option<BTreeSet<UserName>>,
     ) -> Result<Option<SandboxRecord>, StoreError> {
-        self.change(name, move |record| record.sandbox.expires_at = expires_at).await
+        let (name, expected) = (name.clone(), expected.clone());
+        self.writer
+            .write(move |connection| {
+                let Some(mut record) = load(connection, &name)? else { return Ok(None) };
+                record.admit()?;
+                expected.check("sandbox", name.as_str(), &record.versioned())?;
+                let sandbox = &mut record.sandbox;
+                sandbox.expires_at = expires_at.unwrap_or(sandbox.expires_at);
+                if let Some(shared_with) = shared_with {
+                    sandbox.shared_with = shared_with;
+                }
+                save(connection, &record)?;
+                Ok(Some(record))
+            })
+            .await
     }
 
     /// Takes note that a sandbox is used: it goes to sleep later, and is no longer asleep if `wakes`.
@@ -203,9 +232,23 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn begin_delete(&self, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
-        let name = name.clone();
+        self.begin_delete_if(name, &Expected::ANY).await
+    }
+
+    /// As [`begin_delete`](Self::begin_delete), if the sandbox is as expected.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`].
+    pub async fn begin_delete_if(
+        &self,
+        name: &SandboxName,
+        expected: &Expected,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let (name, expected) = (name.clone(), expected.clone());
         self.writer
             .write(move |connection| {
+                let Some(before) = load(connection, &name)? else { return Ok(None) };
+                expected.check("sandbox", name.as_str(), &before.versioned())?;
                 let query = "UPDATE sandboxes SET state = 'deleting', problem = NULL
                     WHERE name = ?1 AND state <> 'deleting'";
                 connection.prepare_cached(query)?.execute([name.as_str()])?;
@@ -277,6 +320,15 @@ impl Store {
 }
 
 impl SandboxRecord {
+    /// Its version: of the sandbox itself and its shape, not of what is deployed into it.
+    pub fn version(&self) -> Version {
+        Version::of(&self.versioned())
+    }
+
+    fn versioned(&self) -> (&Sandbox, &Shape) {
+        (&self.sandbox, &self.shape)
+    }
+
     /// Refuses what cannot be done to a sandbox that is being deleted.
     ///
     /// # Errors
@@ -318,8 +370,9 @@ fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(
     }
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO sandboxes (name, environment, owner, created_at, expires_at, state, services, routes, used_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4)",
+            "INSERT INTO sandboxes (name, environment, owner, created_at, expires_at, state, services, routes, used_at,
+                shared_with)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4, ?9)",
         )?
         .execute(params![
             sandbox.name.as_str(),
@@ -330,6 +383,7 @@ fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(
             sandbox.state.as_str(),
             to_json(&shape.services),
             to_json(&shape.routes),
+            to_json(&sandbox.shared_with),
         ]);
     match inserted {
         Ok(_) => give_key(connection, &sandbox.name),
@@ -343,7 +397,7 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
     connection
         .prepare_cached(
             "UPDATE sandboxes SET expires_at = ?2, state = ?3, services = ?4, routes = ?5, used_at = ?6, slept = ?7,
-                routes_due = ?8, problem = ?9
+                routes_due = ?8, problem = ?9, shared_with = ?10
             WHERE name = ?1",
         )?
         .execute(params![
@@ -356,8 +410,33 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
             to_json(&record.slept),
             record.routes_due,
             record.problem,
+            to_json(&record.sandbox.shared_with),
         ])?;
     Ok(())
+}
+
+fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<Sandbox>, StoreError> {
+    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let query = "SELECT * FROM sandboxes
+        WHERE name > :after AND (:owner IS NULL OR owner = :owner)
+            AND (:environment IS NULL OR environment = :environment) AND (:state IS NULL OR state = :state)
+        ORDER BY name LIMIT :limit";
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(named_params! {
+        ":after": filter.after.as_ref().map_or("", SandboxName::as_str),
+        ":owner": filter.owner.as_ref().map(UserName::as_str),
+        ":environment": filter.environment.as_ref().map(EnvironmentName::as_str),
+        ":state": filter.state.map(SandboxState::as_str),
+        ":limit": limit + 1,
+    })?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(from_row(row)?.sandbox);
+    }
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(|last| last.name.to_string());
+    Ok(Page { items, next })
 }
 
 fn load(connection: &Connection, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
@@ -372,6 +451,7 @@ fn from_row(row: &Row<'_>) -> Result<SandboxRecord, StoreError> {
             name: text(row, "name")?,
             environment: text(row, "environment")?,
             owner: text(row, "owner")?,
+            shared_with: json(row, "shared_with")?,
             created_at: time(row, "created_at")?,
             expires_at: time(row, "expires_at")?,
             state: text(row, "state")?,

@@ -1,10 +1,10 @@
 //! Templates.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sdp_core::{Template, TemplateName};
 
 use super::{
-    Store, StoreError,
+    Expected, Store, StoreError,
     error::is_taken,
     values::{json, to_json},
 };
@@ -33,11 +33,13 @@ impl Store {
     /// Sets everything of a template anew. False when there is none.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn replace_template(&self, template: &Template) -> Result<bool, StoreError> {
-        let (name, template) = (template.name.clone(), to_json(template));
+    /// [`StoreError::Changed`].
+    pub async fn replace_template(&self, template: &Template, expected: &Expected) -> Result<bool, StoreError> {
+        let (name, template, expected) = (template.name.clone(), to_json(template), expected.clone());
         self.writer
             .write(move |connection| {
+                let Some(before) = load(connection, &name)? else { return Ok(false) };
+                expected.check("template", name.as_str(), &before)?;
                 let query = "UPDATE templates SET template = ?2 WHERE name = ?1";
                 Ok(connection.prepare_cached(query)?.execute(params![name.as_str(), template])? > 0)
             })
@@ -50,12 +52,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn template(&self, name: &TemplateName) -> Result<Option<Template>, StoreError> {
         let name = name.clone();
-        self.readers
-            .read(move |connection| {
-                let mut statement = connection.prepare_cached("SELECT template FROM templates WHERE name = ?1")?;
-                statement.query_row([name.as_str()], |row| Ok(json(row, "template"))).optional()?.transpose()
-            })
-            .await
+        self.readers.read(move |connection| load(connection, &name)).await
     }
 
     /// Every template, by name.
@@ -79,14 +76,21 @@ impl Store {
     /// Forgets a template. False when there is none.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn delete_template(&self, name: &TemplateName) -> Result<bool, StoreError> {
-        let name = name.clone();
+    /// [`StoreError::Changed`].
+    pub async fn delete_template(&self, name: &TemplateName, expected: &Expected) -> Result<bool, StoreError> {
+        let (name, expected) = (name.clone(), expected.clone());
         self.writer
             .write(move |connection| {
+                let Some(before) = load(connection, &name)? else { return Ok(false) };
+                expected.check("template", name.as_str(), &before)?;
                 let query = "DELETE FROM templates WHERE name = ?1";
                 Ok(connection.prepare_cached(query)?.execute([name.as_str()])? > 0)
             })
             .await
     }
+}
+
+fn load(connection: &Connection, name: &TemplateName) -> Result<Option<Template>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT template FROM templates WHERE name = ?1")?;
+    statement.query_row([name.as_str()], |row| Ok(json(row, "template"))).optional()?.transpose()
 }

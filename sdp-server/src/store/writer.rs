@@ -4,9 +4,9 @@
 use std::{sync::mpsc, thread};
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use super::error::StoreError;
+use super::{changes, error::StoreError};
 
 /// The most writes in one transaction.
 const BATCH: usize = 256;
@@ -20,18 +20,30 @@ type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> (Reply, bool) + Se
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    /// The number of the newest change committed.
+    changes: watch::Sender<i64>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Self {
         let (jobs, queue) = mpsc::channel();
+        let changes = watch::Sender::new(0);
+        let told = changes.clone();
         thread::spawn(move || {
             while let Ok(first) = queue.recv() {
                 let batch = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();
                 commit(&connection, batch);
+                match changes::last(&connection) {
+                    Ok(last) => drop(told.send_if_modified(|known| std::mem::replace(known, last) != last)),
+                    Err(error) => tracing::error!(%error, "what changed cannot be told"),
+                }
             }
         });
-        Self { jobs }
+        Self { jobs, changes }
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<i64> {
+        self.changes.subscribe()
     }
 
     /// Runs `work` in a transaction and answers once it is durable. Giving up on the future does

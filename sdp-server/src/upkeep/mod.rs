@@ -9,10 +9,11 @@ mod sandboxes;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use sdp_core::problem::chain;
 use tokio_util::task::TaskTracker;
 
-use crate::AppState;
+use crate::{AppState, api::KEPT};
 
 /// How often expired sessions, and the credentials in them, are forgotten.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -27,7 +28,19 @@ const RETENTION: Duration = Duration::from_secs(600);
 pub(crate) fn start(state: &AppState) -> TaskTracker {
     let tasks = TaskTracker::new();
     let swept = state.clone();
-    tasks.spawn(every(state.clone(), NOW, SWEEP, async move || swept.sessions().sweep(Instant::now())));
+    tasks.spawn(every(state.clone(), NOW, SWEEP, async move || {
+        swept.sessions().sweep(Instant::now());
+        if let Err(error) = swept.store().forget_changes(swept.config().events.keep).await {
+            tracing::error!(error = chain(&error), "old events could not be forgotten");
+        }
+        let end = Timestamp::now().saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+        if let Err(error) = swept.store().forget_once(end).await {
+            tracing::error!(error = chain(&error), "old answers could not be forgotten");
+        }
+        if let Err(error) = swept.people().sweep().await {
+            tracing::error!(error = chain(&error), "expired tokens could not be forgotten");
+        }
+    }));
     let kept = state.clone();
     tasks.spawn(every(state.clone(), NOW, RETENTION, async move || {
         if let Err(error) = retention::run(&kept).await {

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sdp_core::{Deployment, DeploymentState, SandboxState};
+use sdp_core::{AuditSubject, Deployment, DeploymentState, SandboxState, api::audit::AuditAction};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     AppState, sandboxes,
-    store::{SandboxRecord, StoreError},
+    store::{Deed, SandboxRecord, StoreError},
 };
 
 /// Looks at every sandbox once. Each is worked on in a task of its own, so that none waits for another's agents.
 pub(super) async fn run(state: &AppState, tasks: &TaskTracker) -> Result<(), StoreError> {
-    for name in state.store().begin_delete_expired(Timestamp::now()).await? {
+    let expired = state.store().begin_delete_expired(Timestamp::now()).await?;
+    for name in &expired {
         tracing::info!(sandbox = %name, "sandbox has expired and is being deleted");
     }
+    let deed = |name| Deed::of_the_platform(AuditAction::SandboxExpire, AuditSubject::sandbox(name));
+    state.audit(expired.iter().map(deed).collect()).await;
     for record in state.store().sandbox_records().await? {
         let name = record.sandbox.name.clone();
         let fell_asleep = put_to_sleep(state, &record).await?;
@@ -55,6 +58,8 @@ async fn put_to_sleep(state: &AppState, record: &SandboxRecord) -> Result<bool, 
     let asleep = state.store().put_to_sleep(&sandbox.name, Some(record.used_at)).await?.is_some();
     if asleep {
         tracing::info!(sandbox = %sandbox.name, last_used = %record.used_at, "nobody uses this sandbox: it goes to sleep");
+        let deed = Deed::of_the_platform(AuditAction::SandboxSleep, AuditSubject::sandbox(&sandbox.name));
+        state.audit(vec![deed.detail(format!("nobody used it since {}", record.used_at))]).await;
     }
     Ok(asleep)
 }

@@ -33,9 +33,13 @@ fn agents_are_enrolled_listed_and_revoked() {
     assert_eq!(agent(&["list"]).1, "micro-92\tnever seen\n");
     let (ok, _, error) = agent(&["add", "../x"]);
     assert!(!ok && error.contains("../x"), "{error}");
-    assert_eq!(agent(&["remove", "micro-92"]).1, "micro-92 is revoked\n");
-    let (ok, _, error) = agent(&["remove", "micro-92"]);
-    assert!(!ok && error.contains("agent list"), "{error}");
+    let (ok, other, _) = agent(&["rotate", "micro-92"]);
+    assert!(ok && other.starts_with("sdpa_") && other != token, "{other}");
+    assert_eq!(agent(&["revoke", "micro-92"]).1, "micro-92 is revoked\n");
+    for what in ["revoke", "rotate"] {
+        let (ok, _, error) = agent(&[what, "micro-92"]);
+        assert!(!ok && error.contains("agent list"), "{error}");
+    }
     assert_eq!(agent(&["list"]).1, "");
 }
 

@@ -138,7 +138,7 @@ async fn attempts_that_nobody_could_check_are_not_held_against_the_user() {
 async fn a_session_ends_at_sign_out_and_when_nobody_uses_it() {
     let plane = Plane::with(|config| config.session.idle = Duration::from_millis(300)).await;
     let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
-    assert_eq!(api.get("/api/me").await.1, json!({ "user": "ada" }));
+    assert_eq!(api.get("/api/me").await.1["user"], "ada");
     assert_eq!(api.post("/api/logout", json!({})).await.0, 204);
     assert_eq!(api.get("/api/me").await.0, 401);
 

@@ -53,6 +53,7 @@ async fn a_rollback_is_a_new_deployment_of_who_asks_with_the_earlier_ones_commit
     let (mut agent, ada, _) = plane.ready(inventory(&["eredar"])).await;
     let bob = Api::sign_in(plane.address(), &mut agent, "bob").await;
     assert_eq!(ada.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    assert_eq!(ada.patch("/api/sandboxes/pay", json!({ "shared_with": ["bob"] })).await.0, 200);
     let first = deployed(&mut agent, &ada, "pay", "a", json!({ "env": { "MODE": "first" } })).await;
     let nothing = refused(&ada, first.id).await;
     assert!(nothing.contains("nothing of pay/eredar ran"), "{nothing}");

@@ -75,11 +75,15 @@ async fn what_nobody_uses_falls_asleep_and_a_deployment_wakes_it() {
         _ = until(|| api.state(first), |state| state == "stopped") => {}
     }
     assert_eq!(api.state(stays).await, "running");
-    until(|| api.get("/api/sandboxes"), |(_, list)| list[0]["state"] == "asleep" && list[1]["state"] == "active").await;
+    until(
+        || api.get("/api/sandboxes"),
+        |(_, list)| list["items"][0]["state"] == "asleep" && list["items"][1]["state"] == "active",
+    )
+    .await;
 
     let body = json!({ "repo": "illidan", "branch": "main" });
     let second = agent.accepts(&api, "/api/sandboxes/pay/deployments", body).await.id;
-    assert_eq!(api.get("/api/sandboxes").await.1[0]["state"], "active");
+    assert_eq!(api.get("/api/sandboxes").await.1["items"][0]["state"], "active");
     tokio::select! {
         () = agent.serve(done) => {}
         _ = until(|| api.state(first), |state| state == "running") => {}

@@ -64,6 +64,8 @@ impl Plane {
         let mut config = ServerConfig { listen, data_dir: dir.path().into(), ..ServerConfig::default() };
         // A scripted agent is asked for its instances only where a test is about that.
         config.agents.reconcile = Duration::from_secs(3600);
+        // Who signs in first, in most tests.
+        config.auth.admins = ["ada".parse().unwrap()].into();
         configure(&mut config);
         Self { server: Server::bind(config.clone()).await.unwrap(), dir, config }
     }

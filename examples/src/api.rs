@@ -50,6 +50,19 @@ impl Api {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failed> {
+        Ok(self.attempt(method, path, body).await??)
+    }
+
+    /// Sends a request that may well be refused, and reads its answer or why.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub async fn attempt<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Result<T, Problem>, Failed> {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -61,9 +74,9 @@ impl Api {
         let refused = !answer.status().is_success();
         let text = answer.text().await?;
         if refused {
-            return Err(serde_json::from_str::<Problem>(&text).map_or_else(|_| Failed(text), Failed::from));
+            return serde_json::from_str(&text).map(Err).map_err(|_| Failed(text));
         }
-        Ok(serde_json::from_str(if text.is_empty() { "null" } else { &text })?)
+        Ok(Ok(serde_json::from_str(if text.is_empty() { "null" } else { &text })?))
     }
 
     /// Reads a resource.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sdp_core::CommitId;
 use sdp_git::testing::GitHost;
 
 use crate::Failed;
@@ -37,6 +38,23 @@ pub async fn fill_services(host: &GitHost) -> Result<(), Failed> {
         commit_both(host, repo, common.clone(), &[]).await?;
     }
     Ok(())
+}
+
+/// Commits a service that answers with `message` onto a branch that is there, or onto a new one from `main`.
+///
+/// # Errors
+/// When the sources beside this crate cannot be read, or there is no such repo.
+pub async fn commit_service(host: &GitHost, repo: &str, branch: &str, message: &str) -> Result<CommitId, Failed> {
+    let mut files = read_tree("go-service", &[])?;
+    let about =
+        format!("package main\n\nconst (\n\tservice = {repo:?}\n\tbranch  = {branch:?}\n\tmessage = {message:?}\n)\n");
+    files.insert("about.go".into(), about.into_bytes());
+    let files: Vec<_> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+    let onto = host.commit(repo, branch, Some(branch), &files, message).await;
+    match onto {
+        Ok(commit) => Ok(commit),
+        Err(_) => Ok(host.commit(repo, branch, Some("main"), &files, message).await?),
+    }
 }
 
 /// Creates the gateway's repo, whose defaults are the stable cluster's URLs.

@@ -2,14 +2,18 @@
 
 pub mod api;
 pub mod content;
+mod daemon;
 pub mod judge;
 pub mod leftovers;
+pub mod load;
 pub mod middlebox;
 pub mod playground;
 pub mod ports;
 pub mod stable;
 pub mod story;
 pub mod torture;
+pub mod traces;
+pub mod wait;
 
 /// What went wrong, in a sentence for the person who ran the example.
 #[derive(Debug)]

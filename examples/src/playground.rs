@@ -14,7 +14,7 @@ use sdp_agent::{Agent, AgentConfig, LinkState};
 use sdp_core::{AgentName, Deployer, config::Layers};
 use sdp_docker::{DockerConfig, DockerDeployer, SwarmConfig};
 use sdp_git::testing::GitHost;
-use sdp_server::Server;
+use sdp_server::{Server, Store};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -22,9 +22,11 @@ use crate::{
     Failed,
     api::Api,
     content::{self, GATEWAY, SERVICES, USER},
+    daemon::Daemon,
     leftovers::{Leftovers, Runs},
     ports::PortBlock,
     stable::StableCluster,
+    wait::eventually,
 };
 
 /// The images that the demo's setup makes.
@@ -102,14 +104,27 @@ pub struct Options {
     /// More `[[repo]]` sections for the agent of the services, made from its folder and the git
     /// host.
     pub more_repos: fn(&Path, &GitHost) -> String,
+    /// More of the agents' `[deployer]` section.
+    pub deployer_settings: &'static str,
     /// More of the control plane's configuration.
     pub server_settings: &'static str,
+    /// The program that runs an agent as `PROGRAM agent CONFIG`, for agents that are processes of their own and can
+    /// be killed. Parts of this process when absent.
+    pub agent_program: Option<PathBuf>,
 }
 
 impl Options {
     /// Any free port, and nothing besides.
     pub fn new(runner: Runner) -> Self {
-        Self { port: 0, runner, more_repos: |_, _| String::new(), server_settings: "", per_request: false }
+        Self {
+            port: 0,
+            runner,
+            more_repos: |_, _| String::new(),
+            deployer_settings: "",
+            server_settings: "",
+            per_request: false,
+            agent_program: None,
+        }
     }
 }
 
@@ -122,6 +137,7 @@ pub struct Playground {
     server: Server,
     base: String,
     agents: Vec<RunningAgent>,
+    agent_program: Option<PathBuf>,
     stable: StableCluster,
     gateway: String,
     dir: TempDir,
@@ -132,8 +148,15 @@ pub struct Playground {
 struct RunningAgent {
     name: AgentName,
     /// None while it is stopped.
-    agent: Option<Agent>,
+    agent: Option<AgentRun>,
     leftovers: Leftovers,
+}
+
+/// How an agent runs.
+#[derive(Debug)]
+enum AgentRun {
+    InProcess(Box<Agent>),
+    Process(Daemon),
 }
 
 impl Playground {
@@ -163,16 +186,18 @@ impl Playground {
             let name: AgentName = format!("{role}-{unique}").parse()?;
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
+            let text =
+                agent_config(&name, &base, &folder, &runner, &ports) + options.deployer_settings + &repos + &more;
             let token = server.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join("agent.token"), token.expose_secret())?;
             std::fs::write(folder.join("sdp-agent.toml"), text)?;
-            let agent = Some(start_agent(&name, &folder).await?);
+            let agent = Some(start_agent(&server, &name, &folder, options.agent_program.as_deref()).await?);
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });
         }
         let gateway = format!("http://127.0.0.1:{}{PREFIX}", ports.gateways().start());
-        Ok(Self { git, runner, password, server, base, agents, stable, gateway, dir, _ports: ports })
+        let agent_program = options.agent_program;
+        Ok(Self { git, runner, password, server, base, agents, agent_program, stable, gateway, dir, _ports: ports })
     }
 
     /// The git host, to push more branches to.
@@ -193,6 +218,21 @@ impl Playground {
     /// Everything that this playground writes is below it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The control plane's database.
+    pub fn store(&self) -> &Store {
+        self.server.state().store()
+    }
+
+    /// How the agents run things.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// The address of the shared gateway, with a slash at its end.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// Signs the developer in.
@@ -229,20 +269,43 @@ impl Playground {
     /// # Errors
     /// When the engine does not answer.
     pub async fn deployer(&self, role: &str) -> Result<Arc<dyn Deployer>, Failed> {
-        let agent = self.agents.iter().find(|agent| agent.name.as_str().starts_with(role));
-        let agent = agent.ok_or_else(|| Failed(format!("there is no agent {role}")))?;
-        self.runner.runs(&agent.name, &self.dir.path().join(role)).deployer().await
+        self.runner.runs(self.agent_name(role)?, &self.dir.path().join(role)).deployer().await
     }
 
-    /// Stops an agent; what it runs goes on.
+    /// The name of an agent.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn agent_name(&self, role: &str) -> Result<&AgentName, Failed> {
+        let mut names = self.agents.iter().map(|agent| &agent.name);
+        names.find(|name| name.as_str().starts_with(role)).ok_or_else(|| Failed(format!("there is no agent {role}")))
+    }
+
+    /// What an agent that is a process has logged.
+    ///
+    /// # Errors
+    /// When there is none, or its log cannot be read.
+    pub fn agent_log(&self, role: &str) -> Result<String, Failed> {
+        let agent = self.agents.iter().find(|agent| agent.name.as_str().starts_with(role));
+        match agent.and_then(|agent| agent.agent.as_ref()) {
+            Some(AgentRun::Process(daemon)) => daemon.log(),
+            _ => Err(Failed(format!("there is no agent {role} that is a process"))),
+        }
+    }
+
+    /// Stops an agent; what it runs goes on. One that is a process is killed.
     ///
     /// # Errors
     /// When there is none.
     pub async fn stop_agent(&mut self, role: &str) -> Result<(), Failed> {
-        if let Some(agent) = self.agent(role)?.agent.take() {
-            agent.shutdown().await;
+        let stopped = self.agent(role)?;
+        let name = stopped.name.clone();
+        match stopped.agent.take() {
+            None => return Ok(()),
+            Some(AgentRun::InProcess(agent)) => agent.shutdown().await,
+            Some(AgentRun::Process(daemon)) => drop(daemon),
         }
-        Ok(())
+        is_connected(&self.server, &name, false).await
     }
 
     /// Starts an agent that was stopped, and waits until it is connected.
@@ -253,7 +316,9 @@ impl Playground {
         let folder = self.dir.path().join(role);
         let stopped = self.agent(role)?;
         if stopped.agent.is_none() {
-            stopped.agent = Some(start_agent(&stopped.name, &folder).await?);
+            let name = stopped.name.clone();
+            let started = start_agent(&self.server, &name, &folder, self.agent_program.as_deref()).await?;
+            self.agent(role)?.agent = Some(started);
         }
         Ok(())
     }
@@ -290,7 +355,7 @@ impl Playground {
     pub async fn shutdown(self) -> Result<(), Failed> {
         let mut removed = Ok(());
         for agent in self.agents {
-            if let Some(running) = agent.agent {
+            if let Some(AgentRun::InProcess(running)) = agent.agent {
                 running.shutdown().await;
             }
             removed = removed.and(agent.leftovers.remove().await);
@@ -314,15 +379,35 @@ impl fmt::Display for Playground {
     }
 }
 
-async fn start_agent(name: &AgentName, folder: &Path) -> Result<Agent, Failed> {
+/// Waits until the control plane has a connection to an agent, or none.
+async fn is_connected(server: &Server, name: &AgentName, wanted: bool) -> Result<(), Failed> {
+    let connected = async || {
+        let agents = server.state().hub().agents().await.ok()?;
+        let connected = agents.iter().any(|agent| agent.name == *name && agent.connected);
+        (connected == wanted).then_some(())
+    };
+    eventually(&format!("the {} of agent {name}", if wanted { "connection" } else { "end" }), connected).await
+}
+
+async fn start_agent(
+    server: &Server,
+    name: &AgentName,
+    folder: &Path,
+    program: Option<&Path>,
+) -> Result<AgentRun, Failed> {
     let path = folder.join("sdp-agent.toml");
+    if let Some(program) = program {
+        let daemon = Daemon::start(program, "agent", &path, None)?;
+        is_connected(server, name, true).await?;
+        return Ok(AgentRun::Process(daemon));
+    }
     let text = std::fs::read_to_string(&path)?;
     let layers = Layers::new().file(path, text);
     let agent = Agent::start(AgentConfig::load(layers, Vec::new(), &[])?).await?;
     let mut link = agent.link();
     let connected = link.wait_for(|state| matches!(state, LinkState::Connected { .. }));
     match tokio::time::timeout(Duration::from_secs(30), connected).await {
-        Ok(Ok(_)) => Ok(agent),
+        Ok(Ok(_)) => Ok(AgentRun::InProcess(Box::new(agent))),
         _ => Err(Failed(format!("agent {name} did not connect to the server"))),
     }
 }

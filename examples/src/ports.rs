@@ -41,11 +41,11 @@ impl PortBlock {
 
     /// For what is deployed beside it.
     pub fn services(&self) -> RangeInclusive<u16> {
-        self.base + 5..=self.base + 29
+        self.base + 5..=self.base + 41
     }
 
     /// For the stable cluster.
     pub fn stable(&self) -> RangeInclusive<u16> {
-        self.base + 30..=self.base + BLOCK - 1
+        self.base + 42..=self.base + BLOCK - 1
     }
 }

@@ -1,10 +1,11 @@
 //! The demo's story: a feature branch takes over one service of the gateway, and gives it back.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
+use futures_util::future::try_join_all;
 use sdp_core::{
-    Deployment, DeploymentState, EventKind, LogStream, RouteTarget, StageStatus,
-    api::{CreateDeployment, CreateSandbox},
+    Deployment, DeploymentState, EventKind, LogStream, RepoName, RouteTarget, StageStatus,
+    api::{CreateDeployment, CreateSandbox, DeployedSandbox},
 };
 
 use crate::{Failed, api::Api, content, playground::Playground};
@@ -71,8 +72,7 @@ pub async fn deploy(
     branch: &str,
     out: Teller<'_>,
 ) -> Result<Deployment, Failed> {
-    let body = CreateDeployment::new(repo.parse()?, branch.parse()?);
-    let deployment = api.deploy(sandbox, &body).await?;
+    let deployment = api.deploy(sandbox, &of_branch(repo, branch)?).await?;
     let mut output = Vec::new();
     let mut told = Ok(());
     let ended = api
@@ -91,6 +91,41 @@ pub async fn deploy(
     for line in output {
         writeln!(out, "   | {line}")?;
     }
-    let reason = ended.failure.map_or_else(|| ended.state.to_string(), |failure| failure.reason);
-    Err(Failed(format!("{repo} {branch} did not come up: {reason}")))
+    Err(did_not_come_up(&ended))
+}
+
+/// Asks for a branch of a repo, and leaves all else to the platform.
+///
+/// # Errors
+/// When one of them is no name.
+pub fn of_branch(repo: &str, branch: &str) -> Result<CreateDeployment, Failed> {
+    Ok(CreateDeployment::new(repo.parse()?, branch.parse()?))
+}
+
+/// Deploys every service of a sandbox, and answers them by repo when all of them run.
+///
+/// # Errors
+/// Why one does not.
+pub async fn deploy_all(api: &Api, sandbox: &str) -> Result<BTreeMap<RepoName, Deployment>, Failed> {
+    let path = format!("/api/sandboxes/{sandbox}/deploy");
+    let begun: DeployedSandbox = api.post(&path, &serde_json::json!({})).await?;
+    if let Some(refused) = begun.refused.into_iter().next() {
+        return Err(refused.problem.into());
+    }
+    let running = try_join_all(begun.deployments.into_iter().map(|deployment| comes_up(api, deployment))).await?;
+    Ok(running.into_iter().map(|deployment| (deployment.key.repo.clone(), deployment)).collect())
+}
+
+/// Waits until a deployment that has begun runs.
+///
+/// # Errors
+/// The failure's own sentence when it has ended otherwise.
+pub async fn comes_up(api: &Api, deployment: Deployment) -> Result<Deployment, Failed> {
+    let ended = api.follow(deployment.id, |_| ()).await?;
+    if ended.state == DeploymentState::Running { Ok(ended) } else { Err(did_not_come_up(&ended)) }
+}
+
+fn did_not_come_up(ended: &Deployment) -> Failed {
+    let reason = ended.failure.as_ref().map_or_else(|| ended.state.to_string(), |failure| failure.reason.clone());
+    Failed(format!("{} {} did not come up: {reason}", ended.key, ended.branch))
 }

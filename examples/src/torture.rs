@@ -4,7 +4,6 @@
 //! deployment and started again at once; the connection between them is reset, lets nothing pass any
 //! more, or is robbed of WebSockets; their disks are full or fail; and frames come that make no sense.
 
-mod daemon;
 mod frames;
 mod rig;
 

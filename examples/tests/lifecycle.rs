@@ -2,53 +2,26 @@
 //! when an agent is away at the end.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::{collections::BTreeMap, net::TcpListener, path::Path, time::Duration};
+use std::collections::BTreeMap;
 
-use sdp_core::{
-    Deployment, DeploymentState, SandboxState,
-    api::{DeployedSandbox, SandboxDetail},
-};
+use sdp_core::{Deployment, DeploymentState, RepoName, SandboxState, api::SandboxDetail};
 use sdp_examples::{
     api::Api,
     content::{FEATURE, GATEWAY, SERVICE, SERVICES},
     playground::{Options, Playground, Runner},
-    story,
+    story, traces,
+    wait::eventually,
 };
 use serde_json::{Value, json};
 
 const SETTINGS: &str = "[sandboxes]\nupkeep = \"100ms\"\n[agents]\nreconcile = \"200ms\"\n";
-
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let found = tokio::time::timeout(Duration::from_secs(60), async {
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    found.await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
 
 async fn detail(api: &Api, sandbox: &str) -> Option<SandboxDetail> {
     api.get(&format!("/api/sandboxes/{sandbox}")).await.ok()
 }
 
 async fn gone(api: &Api, sandbox: &str) {
-    eventually("the sandbox's end", async || detail(api, sandbox).await.is_none().then_some(())).await;
-}
-
-/// Deploys all of a sandbox until it runs.
-async fn deploy_all(api: &Api, sandbox: &str) -> BTreeMap<String, Deployment> {
-    let deployed: DeployedSandbox = api.post(&format!("/api/sandboxes/{sandbox}/deploy"), &json!({})).await.unwrap();
-    assert!(deployed.refused.is_empty(), "{:?}", deployed.refused);
-    let mut running = BTreeMap::new();
-    for deployment in deployed.deployments {
-        let ended = api.follow(deployment.id, |_| ()).await.unwrap();
-        assert_eq!(ended.state, DeploymentState::Running, "{:?}", ended.failure);
-        running.insert(ended.key.repo.to_string(), ended);
-    }
-    running
+    eventually("the sandbox's end", async || detail(api, sandbox).await.is_none().then_some(())).await.unwrap();
 }
 
 async fn ask(deployment: &Deployment) -> String {
@@ -57,30 +30,14 @@ async fn ask(deployment: &Deployment) -> String {
 }
 
 /// Asserts that nothing of a sandbox is left but its history.
-async fn nothing_is_left(playground: &Playground, api: &Api, sandbox: &str, was: &BTreeMap<String, Deployment>) {
-    let instances = playground.deployer("micro").await.unwrap().list().await.unwrap();
-    let of_it = |key: &sdp_core::InstanceKey| key.sandbox.as_ref().is_some_and(|name| name.as_str() == sandbox);
-    assert!(!instances.iter().any(|instance| of_it(&instance.key)), "{instances:?}");
-    assert!(!playground.dir().join("micro/data/worktrees").join(sandbox).exists(), "its worktrees");
-    for repo in SERVICES {
-        let traces = traces(&playground.dir().join("micro/repos").join(repo).join(".git"), sandbox);
-        assert!(traces.is_empty(), "in the store of {repo}: {traces:?}");
-    }
-    for deployment in was.values() {
-        let port = deployment.host_port.unwrap().get();
-        assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "port {port} is still held");
+async fn nothing_is_left(playground: &Playground, api: &Api, sandbox: &str, was: &BTreeMap<RepoName, Deployment>) {
+    let was: Vec<_> = was.values().cloned().collect();
+    let traces = traces::of_sandbox(playground, &sandbox.parse().unwrap(), None, &was).await.unwrap();
+    assert!(traces.is_empty(), "{traces:?}");
+    for deployment in was {
         let ended = api.deployment(deployment.id).await.unwrap().state;
         assert_eq!(ended, DeploymentState::Stopped, "its history stays");
     }
-}
-
-/// The refs and worktrees of a repo that bear the sandbox's name.
-fn traces(git: &Path, sandbox: &str) -> Vec<String> {
-    let folders =
-        ["refs/heads/sdp-worktree", "refs/sdp", "worktrees"].map(|folder| std::fs::read_dir(git.join(folder)));
-    let names = folders.into_iter().flatten().flatten().flatten();
-    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| *name == format!("sandbox-{sandbox}")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,6 +47,7 @@ async fn a_sandbox_lives_from_its_template_to_its_end_and_leaves_nothing() {
     let api = playground.sign_in().await.unwrap();
     story::deploy(&api, None, GATEWAY, "main", &mut Vec::new()).await.unwrap();
     let stable = playground.ask_gateway(SERVICE).await.unwrap();
+    let service: RepoName = SERVICE.parse().unwrap();
 
     let template = json!({
         "name": "shop",
@@ -99,15 +57,16 @@ async fn a_sandbox_lives_from_its_template_to_its_end_and_leaves_nothing() {
     });
     api.post::<_, Value>("/api/templates", &template).await.unwrap();
     api.post::<_, Value>("/api/sandboxes", &json!({ "name": "pay", "template": "shop" })).await.unwrap();
-    let pay = deploy_all(&api, "pay").await;
+    let pay = story::deploy_all(&api, "pay").await.unwrap();
     let routed = async || playground.ask_gateway(SERVICE).await.ok().filter(|answer| answer.contains(FEATURE));
-    eventually("the route that the template wants", routed).await;
+    eventually("the route that the template wants", routed).await.unwrap();
 
     let body = json!({ "name": "ship", "clone_of": "pay", "branches": { SERVICE: "main" } });
     api.post::<_, Value>("/api/sandboxes", &body).await.unwrap();
-    let ship = deploy_all(&api, "ship").await;
-    assert!(ask(&pay[SERVICE]).await.contains(FEATURE) && ask(&ship[SERVICE]).await.contains("\"main\""));
-    let held = eventually("why the clone has not its route", async || detail(&api, "ship").await?.problem).await;
+    let ship = story::deploy_all(&api, "ship").await.unwrap();
+    assert!(ask(&pay[&service]).await.contains(FEATURE) && ask(&ship[&service]).await.contains("\"main\""));
+    let held =
+        eventually("why the clone has not its route", async || detail(&api, "ship").await?.problem).await.unwrap();
     assert!(held.contains("`pay`"), "{held}");
 
     api.post::<_, Value>("/api/sandboxes/pay/sleep", &json!({})).await.unwrap();
@@ -117,14 +76,14 @@ async fn a_sandbox_lives_from_its_template_to_its_end_and_leaves_nothing() {
     let awake: SandboxDetail = api.post("/api/sandboxes/pay/wake", &json!({})).await.unwrap();
     assert_eq!((awake.sandbox.state, awake.problem), (SandboxState::Active, None));
     assert!(awake.deployments.iter().all(|deployment| deployment.state == DeploymentState::Running));
-    eventually("the route after the sleep", routed).await;
+    eventually("the route after the sleep", routed).await.unwrap();
 
     let soon = json!({ "expires_in": "1ms" });
     api.send::<_, Value>(reqwest::Method::PATCH, "/api/sandboxes/pay", Some(&soon)).await.unwrap();
     gone(&api, "pay").await;
     nothing_is_left(&playground, &api, "pay", &pay).await;
     assert_eq!(playground.ask_gateway(SERVICE).await.unwrap(), stable, "its route is gone");
-    assert!(ask(&ship[SERVICE]).await.contains("\"main\""), "the other lives on");
+    assert!(ask(&ship[&service]).await.contains("\"main\""), "the other lives on");
 
     // The agent is away when the other one's time is over.
     playground.stop_agent("micro").await.unwrap();
@@ -133,9 +92,9 @@ async fn a_sandbox_lives_from_its_template_to_its_end_and_leaves_nothing() {
         let ship = detail(&api, "ship").await.filter(|ship| ship.sandbox.state == SandboxState::Deleting)?;
         ship.problem
     };
-    let waiting = eventually("what holds its end up", waiting).await;
+    let waiting = eventually("what holds its end up", waiting).await.unwrap();
     assert!(waiting.contains("is away"), "{waiting}");
-    assert!(ask(&ship[SERVICE]).await.contains("\"main\""), "it runs as long as nobody can stop it");
+    assert!(ask(&ship[&service]).await.contains("\"main\""), "it runs as long as nobody can stop it");
     playground.start_agent("micro").await.unwrap();
     gone(&api, "ship").await;
     nothing_is_left(&playground, &api, "ship", &ship).await;

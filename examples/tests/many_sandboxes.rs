@@ -7,24 +7,12 @@ use reqwest::Method;
 use sdp_core::api::{CreateSandbox, routing::SandboxRouting};
 use sdp_examples::{
     api::Api,
-    content::{FEATURE, GATEWAY, SERVICE},
+    content::{FEATURE, GATEWAY, SERVICE, commit_service},
     playground::{Options, Playground, Runner},
     story,
+    wait::until,
 };
 use serde_json::{Value, json};
-
-/// Asks until the answer is as wanted.
-async fn until<T: std::fmt::Debug>(what: &str, mut ask: impl AsyncFnMut() -> T, wanted: impl Fn(&T) -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let answer = ask().await;
-        if wanted(&answer) {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}: {answer:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 struct Stage {
     playground: Playground,
@@ -52,7 +40,7 @@ impl Stage {
     async fn until_branch(&self, headers: &[(&str, &str)], wanted: &str) {
         // While an instance is replaced the gateway has nobody to ask.
         let ask = async || self.playground.ask_gateway_with(SERVICE, headers).await.map(|answer| branch(&answer));
-        until(wanted, ask, |branch| branch.as_deref().is_ok_and(|branch| branch == wanted)).await;
+        until(wanted, ask, |branch| branch.as_deref().is_ok_and(|branch| branch == wanted)).await.unwrap();
     }
 
     async fn route(&self, sandbox: &str, body: Value) -> Result<Value, String> {
@@ -75,13 +63,7 @@ async fn ask(url: &str) -> Result<String, String> {
 async fn many_sandboxes(runner: Runner) {
     let options = Options { per_request: true, ..Options::new(runner) };
     let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
-    let about =
-        "package main\n\nconst (\n\tservice = \"eredar\"\n\tbranch  = \"feature/other\"\n\tmessage = \"Others\"\n)\n";
-    let (main, module) =
-        (include_str!("../fixtures/go-service/main.go"), include_str!("../fixtures/go-service/go.mod"));
-    let files =
-        [("about.go", about), ("main.go", main), ("go.mod", module)].map(|(path, text)| (path, text.as_bytes()));
-    playground.git().commit(SERVICE, "feature/other", Some("main"), &files, "another variant").await.unwrap();
+    commit_service(playground.git(), SERVICE, "feature/other", "Others").await.unwrap();
     let api = playground.sign_in().await.unwrap();
     let stage = Stage { playground, api };
     story::deploy(&stage.api, None, GATEWAY, "main", &mut Vec::new()).await.unwrap();
@@ -159,7 +141,7 @@ async fn own_gateway(stage: &Stage) {
     let own = stage.routing("pay").await.gateway.unwrap();
     let url = own.url.unwrap();
     let answers = async || ask(&url).await.map(|answer| branch(&answer));
-    until("its own service behind its own gateway", answers, |branch| branch.as_deref() == Ok(FEATURE)).await;
+    until("its own service behind its own gateway", answers, |branch| branch.as_deref() == Ok(FEATURE)).await.unwrap();
 
     let table = stage.route("pay", json!({ "target": "ocp" })).await.unwrap();
     assert_eq!(table["branch"], FEATURE, "it is the table of its own gateway: {table}");
@@ -172,7 +154,7 @@ async fn own_gateway(stage: &Stage) {
 
     // A choice and a default both outlive a redeploy of that gateway.
     story::deploy(&stage.api, Some("pay"), GATEWAY, "main", &mut Vec::new()).await.unwrap();
-    until("the same after a redeploy", answers, |branch| branch.as_deref() == Ok(FEATURE)).await;
+    until("the same after a redeploy", answers, |branch| branch.as_deref() == Ok(FEATURE)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

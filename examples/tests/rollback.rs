@@ -1,12 +1,10 @@
 //! Sandboxes that share builds, and going back to what ran before, on real git and real programs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::{fs, path::Path};
-
 use sdp_core::{Deployment, DeploymentState, Stage, StageStatus, api::CreateSandbox};
 use sdp_examples::{
     api::Api,
-    content::SERVICE,
+    content::{SERVICE, commit_service},
     playground::{Options, Playground, Runner},
     story,
 };
@@ -36,17 +34,6 @@ async fn roll_back(api: &Api, deployment: &Deployment) -> Deployment {
     ended
 }
 
-/// Has the branch say something else.
-async fn push(playground: &Playground, message: &str) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go-service");
-    let [program, module] = ["main.go", "go.mod"].map(|name| fs::read(fixture.join(name)).unwrap());
-    let about = format!(
-        "package main\n\nconst (\n\tservice = \"{SERVICE}\"\n\tbranch  = \"main\"\n\tmessage = \"{message}\"\n)\n"
-    );
-    let files = [("main.go", &*program), ("go.mod", &*module), ("about.go", about.as_bytes())];
-    playground.git().commit(SERVICE, "main", Some("main"), &files, message).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_built_once_for_all_sandboxes_and_again_for_no_rollback() {
     let options = Options::new(Runner::Process);
@@ -62,7 +49,7 @@ async fn a_commit_is_built_once_for_all_sandboxes_and_again_for_no_rollback() {
     let said = answer(&good).await;
     assert_eq!(answer(&other).await, said);
 
-    push(&playground, "Prices with a mistake").await;
+    commit_service(playground.git(), SERVICE, "main", "Prices with a mistake").await.unwrap();
     let bad = deploy(&api, "one").await;
     assert_eq!(build(&bad), StageStatus::Done);
     assert!(answer(&bad).await.contains("mistake"));

@@ -61,19 +61,31 @@ fn look(deployment: DeploymentId, keep: Option<i32>) -> Look {
             continue;
         }
         // In the middle of an exec it has no environment; before it, between fork and exec, that of
-        // the agent that died. Neither is so of threads of the kernel, which have no program.
+        // the agent that died, and one thread, which no other agent of this machine has. Neither is so
+        // of threads of the kernel, which have no program.
         let program = fs::read_link(process.join("exe")).ok();
-        look.doubtful |= program.is_some() && (environment.is_empty() || (name != own.0 && program == own.1));
+        let may_be_forked = || name != own.0 && program == own.1 && threads(&process) == Some(1);
+        look.doubtful |= program.is_some() && (environment.is_empty() || may_be_forked());
     }
     look
 }
 
-/// A living process's group, the third field after its name in `/proc/<pid>/stat`.
+/// A living process's group.
 fn group(process: &Path) -> Option<i32> {
+    living(process, 2)
+}
+
+/// How many threads a living process has.
+fn threads(process: &Path) -> Option<i32> {
+    living(process, 17)
+}
+
+/// The number at this place after a living process's name in `/proc/<pid>/stat`; its state has place 0.
+fn living(process: &Path, place: usize) -> Option<i32> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?;
-    (state != "Z" && state != "X").then(|| fields.nth(1)?.parse().ok())?
+    (state != "Z" && state != "X").then(|| fields.nth(place.checked_sub(1)?)?.parse().ok())?
 }
 
 #[cfg(test)]
@@ -135,6 +147,18 @@ mod tests {
             kill(deployment, None);
             until("its end", || child.try_wait().unwrap().is_some_and(|status| status.signal() == Some(9)));
         }
+    }
+
+    #[test]
+    fn another_process_of_the_same_program_is_no_fork_of_it() {
+        // What a test runs in is not its process's only thread.
+        assert!(threads(Path::new("/proc/self")).unwrap() > 1);
+        let deployment = DeploymentId::new();
+        let mut child = sleeper(deployment);
+        assert_eq!(threads(Path::new(&format!("/proc/{}", child.id()))), Some(1));
+        kill(deployment, None);
+        child.wait().unwrap();
+        assert_eq!(threads(Path::new(&format!("/proc/{}", child.id()))), None, "it lives no more");
     }
 
     #[test]

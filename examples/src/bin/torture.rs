@@ -1,12 +1,12 @@
 //! `make torture`: kills the real daemons and spoils the connection between them and their disks in the
 //! middle of deployments, and says what came of it; `torture TIMES` gives the number of kills. It is the
-//! daemons too: `torture server CONFIG`, `torture agent CONFIG`.
+//! daemons too, `torture server CONFIG` and `torture agent CONFIG`, and what puts load on gateways, `torture load`.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use sdp_examples::{
-    Failed,
+    Failed, load,
     torture::{self, Strikes},
 };
 
@@ -16,6 +16,7 @@ async fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["server", config] => sdp_server::cli::Cli::parse_from(["sdp-server", "--config", config]).run().await,
         ["agent", config] => sdp_agent::cli::Cli::parse_from(["sdp-agent", "--config", config]).run().await,
+        ["load"] => load::serve().await.map_err(|it| it.0),
         [times] if times.parse::<usize>().is_ok() => {
             harness(times.parse().unwrap_or_default()).await.map_err(|it| it.0)
         }

@@ -19,8 +19,8 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use super::{Report, daemon::Daemon, rig::ABSENT, rig::Rig, rig::patiently};
-use crate::{Failed, judge::judge};
+use super::{Report, rig::ABSENT, rig::Rig};
+use crate::{Failed, daemon::Daemon, judge::judge, wait::eventually};
 
 /// How long either side has to answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -257,7 +257,7 @@ async fn to_agent(program: &Path, mut random: StdRng, times: usize) -> Result<(u
         Some(Ok(Message::Text(text))) if text.starts_with(&wanted) => Some(()),
         _ => None,
     };
-    patiently("an answer to a request that makes sense", answered).await?;
+    eventually("an answer to a request that makes sense", answered).await?;
     let log = agent.log()?;
     let panics = log.lines().filter(|line| line.contains("panicked"));
     Ok((ended, panics.map(|line| format!("the agent panicked: {line}")).collect()))

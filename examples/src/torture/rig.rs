@@ -1,11 +1,6 @@
 //! The daemons as processes, a git host, and what stands between them.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path};
 
 use sdp_core::{
     Deployment, DeploymentId, Event,
@@ -16,19 +11,18 @@ use sdp_server::{ServerConfig, Store};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use super::daemon::Daemon;
 use crate::{
     Failed,
     api::Api,
     content::USER,
+    daemon::Daemon,
     judge::LINES,
     leftovers::{Leftovers, Runs},
     middlebox::Middlebox,
     ports::PortBlock,
+    traces::processes_in,
+    wait::eventually,
 };
-
-/// How long anything may take to be in order again.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server and an agent as processes, and the git host they use.
 pub(super) struct Rig {
@@ -103,7 +97,7 @@ impl Rig {
     pub(super) async fn sign_in(&self) -> Result<Api, Failed> {
         let base = format!("http://{}", self.address);
         let login = async || Api::login(base.as_str(), USER, &self.password).await.ok();
-        patiently("a sign-in", login).await
+        eventually("a sign-in", login).await
     }
 
     /// Asks for a deployment into a sandbox, and answers whatever comes of the asking.
@@ -119,7 +113,7 @@ impl Rig {
     /// The deployment once it has ended.
     pub(super) async fn ended(&self, api: &Api, id: DeploymentId) -> Result<Deployment, Failed> {
         let look = async || api.deployment(id).await.ok().filter(|deployment| !deployment.state.is_active());
-        patiently("the deployment's end", look).await
+        eventually("the deployment's end", look).await
     }
 
     /// Removes a sandbox.
@@ -127,12 +121,12 @@ impl Rig {
         let api = self.sign_in().await?;
         let path = format!("/api/sandboxes/{sandbox}");
         let delete = async || api.send(reqwest::Method::DELETE, &path, None::<&()>).await.ok();
-        patiently::<serde_json::Value>("the sandbox's deletion", delete).await?;
+        eventually::<serde_json::Value>("the sandbox's deletion", delete).await?;
         let gone = async || {
             let page: Page<sdp_core::Sandbox> = api.get("/api/sandboxes?limit=500").await.ok()?;
             (!page.items.iter().any(|left| left.name.as_str() == sandbox)).then_some(())
         };
-        patiently("the sandbox's end", gone).await
+        eventually("the sandbox's end", gone).await
     }
 
     /// What is in the deployment's log, read from the file itself.
@@ -146,7 +140,7 @@ impl Rig {
     pub(super) async fn expect_processes(&self, sandbox: &str, expected: usize, complain: &mut impl FnMut(String)) {
         let folder = self.dir.path().join("agent").join("worktrees").join(sandbox);
         let count = async || (processes_in(&folder) == expected).then_some(());
-        if patiently("the processes", count).await.is_err() {
+        if eventually("the processes", count).await.is_err() {
             complain(format!("{} processes instead of {expected}", processes_in(&folder)));
         }
     }
@@ -171,26 +165,4 @@ impl Rig {
         }
         Ok(panics)
     }
-}
-
-fn processes_in(folder: &Path) -> usize {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.filter(|it| in_folder(&it.path().join("cwd"), folder)).count()
-}
-
-fn in_folder(link: &PathBuf, folder: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|cwd| cwd.starts_with(folder))
-}
-
-/// Looks again until there is something to see.
-pub(super) async fn patiently<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> Result<T, Failed> {
-    let seen = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    seen.await.map_err(|_| Failed(format!("{what} did not come within {PATIENCE:?}")))
 }

@@ -23,6 +23,9 @@ pub(super) struct Record {
     /// Set when it has ended and something it made, or what it parked, is still to be put in order.
     #[serde(default)]
     pub(super) untidy: bool,
+    /// Whether the control plane says when what it replaces may be ended.
+    #[serde(default)]
+    pub(super) retire_on_request: bool,
 }
 
 #[derive(Debug)]
@@ -103,13 +106,14 @@ impl Journal {
     }
 
     fn write(&self, request: &DeployRequest, previous: Option<Checkout>, untidy: bool) -> io::Result<()> {
-        let DeployRequest { deployment, key, branch, .. } = request;
-        let record = Record { deployment: *deployment, key: key.clone(), branch: branch.clone(), previous, untidy };
+        let DeployRequest { deployment, key, branch, retire_on_request, .. } = request;
+        let (deployment, key, branch) = (*deployment, key.clone(), branch.clone());
+        let record = Record { deployment, key, branch, previous, untidy, retire_on_request: *retire_on_request };
         let temporary = self.dir.join(format!("{deployment}.new"));
         let mut file = File::create(&temporary)?;
         file.write_all(&serde_json::to_vec(&record)?)?;
         file.sync_data()?;
-        fs::rename(&temporary, self.path(*deployment))?;
+        fs::rename(&temporary, self.path(deployment))?;
         File::open(&self.dir)?.sync_all()
     }
 }

@@ -1,20 +1,20 @@
 //! Cleaning up after an agent that died: every deployment it left is ended truthfully, and what
 //! served before serves again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sdp_core::{
     DeployError, DeploymentState, ErrorCode, EventKind, EventSink, Failure, Instance, InstanceState, Replacement,
     RouteChanges, Stage, StageStatus, problem::chain,
 };
 
-use super::{Inner, journal::Record, tidy};
+use super::{Inner, journal::Record, retire, tidy};
 use crate::outbox::Progress;
 
 /// The first and the longest pause before a deployer that does not answer is asked again.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-pub(super) async fn recover(inner: &Inner) {
+pub(super) async fn recover(inner: &Arc<Inner>) {
     let left: Vec<_> = inner.journal.left().iter().map(|record| (record, under_way(inner, record))).collect();
     for (record, _) in &left {
         if let Err(error) = inner.parts.deployer.end_build(record.deployment).await {
@@ -73,15 +73,15 @@ async fn instances(inner: &Inner, needed: bool) -> Option<Vec<Instance>> {
 }
 
 /// Ends one deployment.
-async fn end(inner: &Inner, record: &Record, progress: Progress, instances: &[Instance]) {
+async fn end(inner: &Arc<Inner>, record: &Record, progress: Progress, instances: &[Instance]) {
     let of_key = || instances.iter().filter(|instance| instance.key == record.key);
     let current = of_key().find(|instance| !instance.parked && instance.deployment == record.deployment);
     let previous = of_key().find(|instance| instance.parked);
     let complete = matches!(progress.stage, Some((Stage::Routes, StageStatus::Done | StageStatus::Skipped)));
     let events = match current {
         Some(current) if complete => {
-            let replacement = Replacement { current: current.clone(), previous: previous.cloned(), beside: false };
-            if let Err(error) = inner.parts.deployer.settle(&replacement).await {
+            let on_request = record.retire_on_request;
+            if let Err(error) = take_over(inner, current.clone(), previous.cloned(), on_request).await {
                 tracing::warn!(key = %record.key, error = chain(&error), "the previous instance could not be removed");
             }
             vec![EventKind::state(DeploymentState::Running)]
@@ -94,6 +94,29 @@ async fn end(inner: &Inner, record: &Record, progress: Progress, instances: &[In
     };
     tracing::warn!(deployment = %record.deployment, key = %record.key, "ended a deployment that a crash had left");
     tell(inner, record.deployment, events).await;
+}
+
+/// Has an instance take the place of the previous one. Requests may still be sent to one that serves on a port of its
+/// own: it is ended when nobody is sent there any more.
+async fn take_over(
+    inner: &Arc<Inner>,
+    current: Instance,
+    previous: Option<Instance>,
+    on_request: bool,
+) -> Result<(), DeployError> {
+    let serves_on =
+        |it: &Instance| it.parked && it.state == InstanceState::Running && it.host_port != current.host_port;
+    let beside = previous.as_ref().is_some_and(serves_on);
+    let replacement = Replacement { current, previous, beside };
+    let settled = match beside {
+        true => Replacement { previous: None, beside: false, ..replacement.clone() },
+        false => replacement.clone(),
+    };
+    inner.parts.deployer.settle(&settled).await?;
+    if beside {
+        inner.tasks.spawn(retire::later(Arc::clone(inner), replacement, on_request));
+    }
+    Ok(())
 }
 
 /// Puts the checkout back, and the gateway's overrides into it, as after any failed deployment.
@@ -180,22 +203,22 @@ fn restarted(progress: Progress, previous_restored: Option<bool>) -> Vec<EventKi
 
 /// Frees what is parked for no deployment under way: with a newer one in its place it is of no use,
 /// without one it serves again. Answers the last that could not be.
-pub(super) async fn unpark(inner: &Inner, instances: &[Instance]) -> Result<(), DeployError> {
+pub(super) async fn unpark(inner: &Arc<Inner>, instances: &[Instance]) -> Result<(), DeployError> {
     let mut result = Ok(());
     for parked in instances.iter().filter(|instance| instance.parked) {
         let newer = instances.iter().find(|instance| instance.key == parked.key && !instance.parked);
-        let replacement = |current: &Instance| Replacement {
-            current: current.clone(),
-            previous: Some(served(parked)),
-            beside: false,
-        };
         let done = match newer {
             Some(newer) if newer.state == InstanceState::Running => {
-                inner.parts.deployer.settle(&replacement(newer)).await
+                // Whether the control plane has asked for it already, nobody knows any more.
+                take_over(inner, newer.clone(), Some(parked.clone()), false).await
             }
             // Somebody stopped it: it is not to be started by the way.
             Some(_) => inner.parts.deployer.retire(parked).await,
-            None => inner.parts.deployer.revert(&replacement(&never_made(parked))).await.map(drop),
+            None => {
+                let (current, previous) = (never_made(parked), Some(served(parked)));
+                let replacement = Replacement { current, previous, beside: false };
+                inner.parts.deployer.revert(&replacement).await.map(drop)
+            }
         };
         match done {
             Ok(()) => tracing::warn!(key = %parked.key, "put a parked instance in order"),

@@ -46,7 +46,7 @@ async fn later(inner: Arc<Inner>, deployment: DeploymentId, key: InstanceKey) {
 }
 
 /// Removes what the deployment made, and has what it parked serve again.
-pub(super) async fn once(inner: &Inner, deployment: DeploymentId, key: &InstanceKey) -> Result<(), DeployError> {
+pub(super) async fn once(inner: &Arc<Inner>, deployment: DeploymentId, key: &InstanceKey) -> Result<(), DeployError> {
     let deployer = &inner.parts.deployer;
     let mut of_key = deployer.list().await?;
     of_key.retain(|instance| instance.key == *key);

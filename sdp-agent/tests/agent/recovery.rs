@@ -130,14 +130,14 @@ async fn a_gateway_killed_in_the_middle_gets_its_overrides_again() {
 }
 
 #[tokio::test]
-async fn one_killed_after_its_last_stage_is_ended_as_running() {
+async fn one_killed_after_its_last_stage_is_ended_as_running_and_the_one_before_serves_on_until_nobody_is_sent_there() {
     let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
     let (repos, deployer) = (repos(), MemoryDeployer::default());
-    let (deployment, key) = (DeploymentId::new(), quick("eredar"));
+    let (first, deployment, key) = (DeploymentId::new(), DeploymentId::new(), quick("eredar"));
     let sink = MemorySink::default();
     let checkout = repos.prepare(&key, &"main".parse().unwrap(), None, &sink, &Default::default()).await.unwrap();
     let job = DeployJob {
-        deployment,
+        deployment: first,
         key,
         repo: repos.repos().remove(0),
         checkout,
@@ -145,7 +145,11 @@ async fn one_killed_after_its_last_stage_is_ended_as_running() {
         env: Default::default(),
     };
     let artifact = Artifact { path: None, reused: false };
-    deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    let before = deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    deployer.settle(&before).await.unwrap();
+    let job = DeployJob { deployment, host_port: HostPort::new(20_001).unwrap(), ..job };
+    let replacement = deployer.start(&job, &artifact, &sink, &Default::default()).await.unwrap();
+    assert!(replacement.beside);
     let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
     let events = outbox.sink(deployment).unwrap();
     for state in [DeploymentState::Queued, DeploymentState::Routes] {
@@ -155,14 +159,27 @@ async fn one_killed_after_its_last_stage_is_ended_as_running() {
         events.accept(EventKind::Stage { stage: Stage::Routes, status }).await.unwrap();
     }
     drop((events, outbox));
-    let record = serde_json::json!({ "deployment": deployment, "key": job.key, "branch": "main" });
+    let record = serde_json::json!({
+        "deployment": deployment, "key": job.key, "branch": "main", "retire_on_request": true,
+    });
     std::fs::create_dir(dir.path().join("work")).unwrap();
     std::fs::write(dir.path().join("work").join(format!("{deployment}.json")), record.to_string()).unwrap();
 
-    let agent = start(&server, dir.path(), parts(repos, deployer.clone()));
+    let config = config(&server, dir.path(), "[deployer]\ndrain = '0s'\n");
+    let agent = Agent::start_with(config, parts(repos, deployer.clone())).unwrap();
     let mut connection = server.welcome(Log::new()).await;
     connection.until_state(deployment, DeploymentState::Running).await;
-    assert_eq!(deployer.answering().len(), 1);
+    // Past every clean-up: a request about the instances is answered in turn.
+    connection.call(RequestBody::Instances).await.unwrap();
+    assert_eq!(deployer.list().await.unwrap().len(), 2, "the gateway may be behind");
+    connection.call(RequestBody::Retire { deployment }).await.unwrap();
+    patiently("the one before to retire", async {
+        while deployer.list().await.unwrap().len() > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert_eq!(deployer.answering()[0].deployment, deployment);
     agent.shutdown().await;
 }
 

@@ -1,6 +1,6 @@
 //! One agent's connection, without its socket: frames in, frames out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -201,14 +201,25 @@ where
     tracing::info!(%agent, %transport, "agent connected");
     Box::pin(hub.tell_of(&agent, AgentHappened::Connected)).await;
     let (batches, queued) = intake::queue();
+    let mut intake = pin!(intake::run(hub, &agent, queued, &frames));
+    let mut takes = true;
     let end = tokio::select! {
         end = read(hub, &agent, &link, incoming, &batches, &frames) => end,
-        end = intake::run(hub, &agent, queued, &frames) => end,
+        end = &mut intake => {
+            takes = false;
+            end
+        }
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
     if hub.unregister(&agent, &link) {
         Box::pin(hub.tell_of(&agent, AgentHappened::Disconnected)).await;
+    }
+    // What has come is kept to the last, and told: given up between the database and who listens, a change would be
+    // known to the one for ever and never to the other.
+    drop(batches);
+    if takes {
+        intake.await;
     }
     if let Err(error) = Box::pin(store.agent_seen(&agent, link.heard(), None)).await {
         tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");

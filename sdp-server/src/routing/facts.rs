@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sdp_core::{
     AgentName, Deployment, DeploymentState, EnvironmentName, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName,
-    ServiceName, ServiceUrl,
+    SandboxState, ServiceName, ServiceUrl,
 };
 
 use super::gateway;
@@ -82,8 +82,13 @@ impl Facts {
         })
     }
 
-    /// Where the sandbox's own deployment of a service answers; the newest where several repos serve it.
+    /// Where the sandbox's own deployment of a service answers; the newest where several repos serve it. Nowhere in a
+    /// sandbox that goes to sleep or is torn down: what of it still runs is about to be stopped.
     pub(super) fn running(&self, sandbox: &SandboxName, service: &ServiceName) -> Option<ServiceUrl> {
+        let stays = self.sandboxes.get(sandbox).is_some_and(|sandbox| sandbox.state == SandboxState::Active);
+        if !stays {
+            return None;
+        }
         let running = self.of(sandbox, service).filter(|deployment| deployment.state == DeploymentState::Running);
         running.filter_map(|deployment| deployment.url.as_ref()?.parse().ok()).last()
     }

@@ -291,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_sent_to_a_sandbox_that_sleeps_or_goes_while_its_deployment_still_runs() {
+        let (pay, eredar): (SandboxName, ServiceName) = ("pay".parse().unwrap(), "eredar".parse().unwrap());
+        let mut facts = facts(&[("pay", DeploymentState::Running, URL)]);
+        let mut table = table(route(RouteOrigin::Ocp, "", "http://ocp"));
+        table.routes[0].expires_at = None;
+        let requests = facts.requests(&[&eredar]);
+        for state in [sdp_core::SandboxState::Asleep, sdp_core::SandboxState::Deleting] {
+            facts.sandboxes.get_mut(&pay).unwrap().state = state;
+            table.requests.clear();
+            assert!(shared(&facts, &table, true, NOW).is_empty(), "{state}: what was cleared stays so");
+            table.requests = requests.clone();
+            let changes = shared(&facts, &table, true, NOW).platform.unwrap();
+            assert_eq!(changes.requests[&pay], None, "{state}");
+            assert_eq!(own(&facts, &pay, &table, &BTreeMap::new()), None, "{state}");
+        }
+    }
+
+    #[test]
     fn an_own_gateway_defaults_to_the_sandboxs_deployments_unless_something_else_was_chosen() {
         let (pay, eredar): (SandboxName, ServiceName) = ("pay".parse().unwrap(), "eredar".parse().unwrap());
         let running = facts(&[("pay", DeploymentState::Running, URL)]);

@@ -68,6 +68,8 @@ pub(super) async fn start(state: &AppState, record: &SandboxRecord) -> Result<()
     }
     let name = &record.sandbox.name;
     state.store().set_slept(name, left).await?;
+    // Also to what was never stopped.
+    state.routing().wake();
     if !record.shape.routes.is_empty() {
         state.store().set_routes_due(name, true).await?;
     }

@@ -146,3 +146,17 @@ async fn logs_beyond_the_limit_are_removed_but_for_those_of_deployments_under_wa
     assert_eq!(api.get(&format!("/api/deployments/{active}/log?format=ndjson")).await.0, 200);
     plane.server.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_an_agent_told_last_before_it_was_gone_is_kept_and_told() {
+    let plane = Plane::new().await;
+    let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
+    let id = agent.accepts(&api, "/api/deployments", json!({ "repo": "eredar", "branch": "main" })).await.id;
+    let mut stream = api.stream(id, "").await;
+    agent.events(id, 1, &states(&["source", "build"])).await;
+    agent.send(AgentFrame::Events(batch(id, 3, &states(&["cancelled"])))).await;
+    drop(agent);
+    let (lines, _) = patiently(drain(&mut stream)).await;
+    assert_eq!(lines.last().unwrap(), &json!({ "type": "end", "state": "cancelled", "last": 3 }));
+    plane.server.shutdown().await;
+}

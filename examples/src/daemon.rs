@@ -24,8 +24,9 @@ const FAULTS: [(&str, f64); 3] =
 /// How long a daemon has to take an order of libfiu's.
 const ORDER: Duration = Duration::from_secs(10);
 
-/// The server or the agent.
-pub(super) struct Daemon {
+/// The server or the agent. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Daemon {
     child: Child,
     program: PathBuf,
     role: &'static str,
@@ -35,7 +36,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Path,
         role: &'static str,
         config: &Path,
@@ -48,17 +49,17 @@ impl Daemon {
         Ok(Self { child, program: program.into(), role, config: config.into(), disk })
     }
 
-    pub(super) fn role(&self) -> &'static str {
+    pub(crate) fn role(&self) -> &'static str {
         self.role
     }
 
     /// What it has logged so far.
-    pub(super) fn log(&self) -> Result<String, Failed> {
+    pub(crate) fn log(&self) -> Result<String, Failed> {
         Ok(fs::read_to_string(self.config.with_extension("log"))?)
     }
 
     /// Kills it and starts it again at once.
-    pub(super) fn restart(&mut self) -> Result<(), Failed> {
+    pub(crate) fn restart(&mut self) -> Result<(), Failed> {
         self.child.kill()?;
         self.child.wait()?;
         self.child = spawn(&self.program, self.role, &self.config, self.disk.as_deref())?;
@@ -66,7 +67,7 @@ impl Daemon {
     }
 
     /// Where others find a path that may be on its disk.
-    pub(super) fn sees(&self, path: &Path) -> PathBuf {
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
         match &self.disk {
             Some(disk) if path.starts_with(disk) => {
                 let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
@@ -77,7 +78,7 @@ impl Daemon {
     }
 
     /// Leaves no room on its disk.
-    pub(super) fn fill_disk(&self) -> Result<(), Failed> {
+    pub(crate) fn fill_disk(&self) -> Result<(), Failed> {
         let mut filler = File::create(self.filler()?)?;
         // Down to the last byte.
         for size in [64 * 1024, 1024, 1] {
@@ -87,7 +88,7 @@ impl Daemon {
     }
 
     /// Makes room again.
-    pub(super) fn empty_disk(&self) -> Result<(), Failed> {
+    pub(crate) fn empty_disk(&self) -> Result<(), Failed> {
         Ok(fs::remove_file(self.filler()?)?)
     }
 
@@ -97,7 +98,7 @@ impl Daemon {
     }
 
     /// Lets some of what it writes and syncs fail from now on, or no more.
-    pub(super) async fn fail_disk(&self, fails: bool) -> Result<(), Failed> {
+    pub(crate) async fn fail_disk(&self, fails: bool) -> Result<(), Failed> {
         for (name, probability) in FAULTS {
             let order = match fails {
                 // 5 is EIO.

@@ -59,8 +59,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         }
         let mut versions = Vec::new();
         for text in headers {
-            let tags = text.to_str().map_err(|_| malformed())?.split(',').map(str::trim);
-            for tag in tags.filter(|tag| !tag.is_empty()) {
+            let text = text.to_str().ok().filter(|text| !text.trim().is_empty()).ok_or_else(malformed)?;
+            for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
                 match (tag, tag.strip_prefix("W/")) {
                     ("*", _) => return Ok(Self(Expected::ANY)),
                     // A weak one never matches.
@@ -69,9 +69,6 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
                     _ => versions.push(Version::from(tag.trim_matches('"').to_owned())),
                 }
             }
-        }
-        if versions.is_empty() {
-            return Err(malformed());
         }
         Ok(Self(Expected::one_of(versions)))
     }
@@ -104,7 +101,8 @@ mod tests {
         assert_eq!(read(&["\"a\", *"]).await.unwrap(), Expected::ANY);
         assert_eq!(read(&["a"]).await.unwrap(), versions(&["a"]));
         assert_eq!(read(&["W/\"a\""]).await.unwrap(), versions(&[""]), "which matches nothing");
-        for text in ["", ",", " "] {
+        assert_eq!(read(&[","]).await.unwrap(), versions(&[]), "nor does this");
+        for text in ["", " "] {
             assert_eq!(read(&[text]).await.unwrap_err().0.status, 400, "{text}");
         }
     }

@@ -97,11 +97,16 @@ fn key(headers: &HeaderMap) -> Result<String, ApiError> {
     Ok(text.to_owned())
 }
 
-/// The SHA-256 of what is asked. Credentials do not count: a hash of a password would tell it to who guesses.
+/// The SHA-256 of what is asked; none of what is refused anyhow. A password does not count: its hash would tell it to
+/// who guesses.
 fn hash(parts: &Parts, body: &Bytes) -> Option<[u8; 32]> {
     let mut value = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).ok()? };
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("credentials");
+    match value.get_mut("credentials") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(credentials)) if credentials.get("password").is_some_and(Value::is_string) => {
+            credentials.retain(|name, _| name == "username");
+        }
+        Some(_) => return None,
     }
     let target = parts.uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
     let hash = Sha256::new().chain_update(parts.method.as_str()).chain_update("\0").chain_update(target);

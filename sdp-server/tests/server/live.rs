@@ -1,7 +1,5 @@
 //! `/ws/events`: everything that changes, in order, also for who was away.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use sdp_core::api::live::{LiveEvent, LiveNotice};
 use sdp_core::protocol::{Outcome, ReplyBody, RequestBody};
@@ -193,6 +191,5 @@ async fn many_followers_see_the_same_while_much_changes() {
         assert!(told.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0));
         assert_eq!(*seen.get_or_insert_with(|| told.clone()), told);
     }
-    tokio::time::timeout(Duration::from_millis(1), followers[0].line()).await.unwrap_err();
     plane.server.shutdown().await;
 }

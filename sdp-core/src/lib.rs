@@ -24,6 +24,7 @@ pub use events::{EventSink, SinkError};
 pub use gateways::{Gateways, OwnGateways};
 pub use model::{
     agent::{Agent, GatewayInfo, Inventory, RepoInfo, Transport},
+    changes::{Change, Moved, PresentSandbox, SandboxSpec, changes},
     credentials::Credentials,
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
     environment::Environment,
@@ -31,6 +32,7 @@ pub use model::{
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
     ids::{DeploymentId, HostPort, InstanceKey, PortRange},
     instance::{Instance, InstanceState, InstanceStats},
+    manifest::{Contradiction, InvalidManifest, Manifest},
     names::{
         AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
         SandboxKey, SandboxName, ServiceName, TemplateName, UserName,

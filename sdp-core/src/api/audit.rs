@@ -51,6 +51,8 @@ actions! {
     Rollback = "rollback";
     /// A sandbox was made.
     SandboxCreate = "sandbox-create";
+    /// A sandbox was made or changed by its document.
+    SandboxApply = "sandbox-apply";
     /// A sandbox was deleted.
     SandboxDelete = "sandbox-delete";
     /// A route was set, or given back to the stable cluster.

@@ -10,6 +10,7 @@ mod extract;
 mod health;
 mod lifecycle;
 mod logs;
+mod manifest;
 mod repos;
 mod rollback;
 mod routes;
@@ -30,7 +31,10 @@ use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem, protocol};
 
 pub use self::extract::{Json, Path, Query, SecretJson};
-pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
+pub(crate) use self::{
+    environments::find as find_environment,
+    routes::{Wanted, own_url, set as set_routes},
+};
 use crate::{ApiError, AppState};
 
 /// The largest body that is read: none of the API's comes near it.
@@ -51,6 +55,9 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/repos/{repo}/branches", get(repos::branches))
         .route("/api/sandboxes", get(sandboxes::list).post(sandboxes::create))
         .route("/api/sandboxes/{name}", get(sandboxes::one).patch(sandboxes::extend).delete(sandboxes::delete))
+        .route("/api/sandboxes/{name}", put(manifest::apply))
+        .route("/api/sandboxes/{name}/diff", post(manifest::diff))
+        .route("/api/sandboxes/{name}/export", get(manifest::export))
         .route("/api/sandboxes/{name}/deploy", post(lifecycle::deploy))
         .route("/api/sandboxes/{name}/sleep", post(lifecycle::sleep))
         .route("/api/sandboxes/{name}/wake", post(lifecycle::wake))

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
-    Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox,
+    Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox, UserName,
     api::CreateDeployment,
     problem::chain,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
@@ -57,6 +57,27 @@ impl Destination {
     }
 }
 
+/// Who asks for a deployment.
+#[derive(Debug, Clone)]
+pub struct Requester {
+    /// In whose name it is made.
+    pub user: UserName,
+    /// What the git host is shown; none leaves it to the credential that the agent's operator configured.
+    pub credentials: Option<Credentials>,
+}
+
+impl From<Credentials> for Requester {
+    fn from(credentials: Credentials) -> Self {
+        Self { user: credentials.username().clone(), credentials: Some(credentials) }
+    }
+}
+
+impl From<&Credentials> for Requester {
+    fn from(credentials: &Credentials) -> Self {
+        credentials.clone().into()
+    }
+}
+
 /// What a rollback goes back to.
 #[derive(Debug, Clone)]
 pub(crate) struct Earlier {
@@ -87,11 +108,11 @@ impl Hub {
     /// before it answers, the deployment stays queued until it is back and tells.
     pub async fn deploy(
         &self,
-        credentials: Credentials,
+        requester: impl Into<Requester>,
         destination: Destination,
         body: CreateDeployment,
     ) -> Result<Deployment, ApiError> {
-        self.deploy_exactly(credentials, destination, body, None).await
+        self.deploy_exactly(requester, destination, body, None).await
     }
 
     /// As [`deploy`](Self::deploy), but what an earlier deployment was, when one is given.
@@ -100,11 +121,12 @@ impl Hub {
     /// As `deploy`; [`ErrorCode::Unsupported`] when the agent cannot deploy an exact commit.
     pub(crate) async fn deploy_exactly(
         &self,
-        credentials: Credentials,
+        requester: impl Into<Requester>,
         destination: Destination,
         body: CreateDeployment,
         earlier: Option<Earlier>,
     ) -> Result<Deployment, ApiError> {
+        let Requester { user, credentials } = requester.into();
         destination.check_port(body.host_port)?;
         let agent = self.choose(&destination, &body.repo, body.agent.as_ref(), &BTreeMap::new()).await?;
         let key = destination.key(body.repo);
@@ -127,7 +149,7 @@ impl Hub {
             host_port: body.host_port,
             url: None,
             env: body.env,
-            user: credentials.username().clone(),
+            user,
             created_at: Timestamp::now(),
             finished_at: None,
             rollback_of: earlier.as_ref().map(|earlier| earlier.deployment),
@@ -154,7 +176,7 @@ impl Hub {
         deployment: Deployment,
         mut request: DeployRequest,
         choice: PortChoice,
-        credentials: Credentials,
+        credentials: Option<Credentials>,
     ) -> Result<Deployment, ApiError> {
         let (id, agent) = (deployment.id, deployment.agent.clone());
         self.dispatching().insert(id);
@@ -162,7 +184,7 @@ impl Hub {
         let reserved = self.shared.store.insert_deployment_with_port(&deployment, choice).await?;
         request.picked_port = reserved.filter(|_| request.host_port.is_none());
         self.publish(vec![deployment.clone()]);
-        let body = RequestBody::Deploy { request: Box::new(request), credentials: Some(CredentialsFrame(credentials)) };
+        let body = RequestBody::Deploy { request: Box::new(request), credentials: credentials.map(CredentialsFrame) };
         let answer = self.request(&agent, body).await;
         drop(on_its_way);
         match answer {

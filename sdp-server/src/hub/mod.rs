@@ -30,7 +30,11 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::request::Pending;
-pub use self::{dispatch::Destination, ingest::IngestError, request::RequestError};
+pub use self::{
+    dispatch::{Destination, Requester},
+    ingest::IngestError,
+    request::RequestError,
+};
 pub(crate) use self::{
     dispatch::{Earlier, declares},
     polled::PolledSession,

@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use sdp_core::{
-    AgentName, Credentials, ErrorCode, Sandbox, Services,
+    AgentName, ErrorCode, Sandbox, ServiceSpec, Services,
     api::{CreateDeployment, DeployedSandbox, RefusedService},
 };
 
 use super::destination;
-use crate::{ApiError, AppState, hub::Destination};
+use crate::{
+    ApiError, AppState,
+    hub::{Destination, Requester},
+};
 
-/// Deploys these services of a sandbox side by side, spread over the agents. One that cannot be deployed stops no
-/// other.
+/// Deploys these services of a sandbox side by side.
 ///
 /// # Errors
 /// When nothing could be deployed, the first reason.
 pub(crate) async fn deploy_all(
     state: &AppState,
-    credentials: &Credentials,
+    requester: impl Into<Requester>,
     sandbox: Sandbox,
     services: &Services,
 ) -> Result<DeployedSandbox, ApiError> {
@@ -27,10 +29,29 @@ pub(crate) async fn deploy_all(
             format!("sandbox {} has no services yet: deploy a repo into it, or make it from a template", sandbox.name);
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
     }
+    let answer = deploy_each(state, requester, sandbox, services.iter()).await?;
+    match answer.refused.first() {
+        Some(first) if answer.deployments.is_empty() => Err(ApiError(first.problem.clone())),
+        _ => Ok(answer),
+    }
+}
+
+/// Deploys these services of a sandbox side by side, spread over the agents. One that cannot be deployed stops no
+/// other.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn deploy_each(
+    state: &AppState,
+    requester: impl Into<Requester>,
+    sandbox: Sandbox,
+    services: impl Iterator<Item = &ServiceSpec>,
+) -> Result<DeployedSandbox, ApiError> {
+    let requester = requester.into();
     let destination = destination(state, sandbox).await?;
     let mut planned: BTreeMap<AgentName, u32> = BTreeMap::new();
     let mut plans = Vec::new();
-    for service in services.iter() {
+    for service in services {
         let agent = state.hub().choose(&destination, &service.repo, None, &planned).await;
         if let Ok(agent) = &agent {
             *planned.entry(agent.clone()).or_default() += 1;
@@ -46,7 +67,7 @@ pub(crate) async fn deploy_all(
     }
     let begun = join_all(plans.into_iter().map(async |(body, agent)| {
         let repo = body.repo.clone();
-        let begun = begin(state, credentials, &destination, body, agent).await;
+        let begun = begin(state, &requester, &destination, body, agent).await;
         begun.map_err(|error| RefusedService { repo, problem: error.0 })
     }));
     let mut answer = DeployedSandbox { deployments: Vec::new(), refused: Vec::new() };
@@ -56,19 +77,16 @@ pub(crate) async fn deploy_all(
             Err(refused) => answer.refused.push(refused),
         }
     }
-    match answer.refused.first() {
-        Some(first) if answer.deployments.is_empty() => Err(ApiError(first.problem.clone())),
-        _ => Ok(answer),
-    }
+    Ok(answer)
 }
 
 async fn begin(
     state: &AppState,
-    credentials: &Credentials,
+    requester: &Requester,
     destination: &Destination,
     body: CreateDeployment,
     agent: Result<AgentName, ApiError>,
 ) -> Result<sdp_core::Deployment, ApiError> {
     let body = CreateDeployment { agent: Some(agent?), ..body };
-    state.hub().deploy(credentials.clone(), destination.clone(), body).await
+    state.hub().deploy(requester.clone(), destination.clone(), body).await
 }

@@ -37,7 +37,7 @@ pub use self::{
     audit::Deed,
     error::StoreError,
     ports::{PortChoice, PortHolder},
-    sandboxes::SandboxRecord,
+    sandboxes::{Removal, SandboxRecord},
 };
 use self::{readers::Readers, writer::Writer};
 
@@ -48,6 +48,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0004_audit.sql")),
     M::up(include_str!("migrations/0005_routing.sql")),
     M::up(include_str!("migrations/0006_rollback.sql")),
+    M::up(include_str!("migrations/0008_deliveries.sql")),
 ];
 
 /// The database. Clones share everything.

@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod claims;
 mod daemon;
+mod declared;
 mod deployments;
 mod environments;
 mod gateway;

@@ -103,13 +103,22 @@ pub struct Options {
     /// host.
     pub more_repos: fn(&Path, &GitHost) -> String,
     /// More of the control plane's configuration.
-    pub server_settings: &'static str,
+    pub server_settings: String,
+    /// Whether the agents have the developer's credential for deployments that bring none.
+    pub agents_sign_in: bool,
 }
 
 impl Options {
     /// Any free port, and nothing besides.
     pub fn new(runner: Runner) -> Self {
-        Self { port: 0, runner, more_repos: |_, _| String::new(), server_settings: "", per_request: false }
+        Self {
+            port: 0,
+            runner,
+            more_repos: |_, _| String::new(),
+            server_settings: String::new(),
+            agents_sign_in: false,
+            per_request: false,
+        }
     }
 }
 
@@ -151,7 +160,7 @@ impl Playground {
         let stable = StableCluster::start(&git, dir.path(), ports.stable(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        let server = start_server(dir.path(), options.port, options.server_settings).await?;
+        let server = start_server(dir.path(), options.port, &options.server_settings).await?;
         let base = format!("http://{}", server.local_addr());
         let unique = server.local_addr().port();
         let mut agents = Vec::new();
@@ -163,10 +172,15 @@ impl Playground {
             let name: AgentName = format!("{role}-{unique}").parse()?;
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
+            let mut text = agent_config(&name, &base, &folder, &runner, &ports) + &repos + &more;
             let token = server.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+            if options.agents_sign_in {
+                let file = folder.join("git.password");
+                std::fs::write(&file, &password)?;
+                text += &format!("\n[git]\nuser = \"{USER}\"\npassword_file = {file:?}\n");
+            }
             std::fs::write(folder.join("sdp-agent.toml"), text)?;
             let agent = Some(start_agent(&name, &folder).await?);
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });

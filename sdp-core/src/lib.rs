@@ -34,8 +34,8 @@ pub use model::{
     instance::{Instance, InstanceState, InstanceStats},
     manifest::{Contradiction, InvalidManifest, Manifest},
     names::{
-        AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
-        SandboxKey, SandboxName, ServiceName, TemplateName, UserName,
+        AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, IntegrationName,
+        InvalidName, RepoName, SandboxKey, SandboxName, ServiceName, TemplateName, UserName,
     },
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{

@@ -23,6 +23,7 @@ use crate::{
     auth::{self, Limiter, Sessions},
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
+    integrations::Integrations,
     routing::Routing,
     sandboxes::Turns,
     store::{Store, StoreError},
@@ -94,6 +95,7 @@ struct Inner {
     limiter: Limiter,
     turns: Turns,
     routing: Routing,
+    integrations: Integrations,
     stop: CancellationToken,
 }
 
@@ -101,7 +103,7 @@ impl AppState {
     /// The state of a control plane that is to be mounted in another service; see [`router`].
     ///
     /// # Errors
-    /// [`ServerError::Recover`].
+    /// [`ServerError::Recover`]; [`ServerError::Config`] when a secret that it names cannot be read.
     pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
         let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone());
         hub.recover().await?;
@@ -110,6 +112,7 @@ impl AppState {
             limiter: Limiter::new(config.login.attempts, config.login.window),
             turns: Turns::default(),
             routing: Routing::default(),
+            integrations: Integrations::new(&config)?,
             stop: CancellationToken::new(),
             config,
             store,
@@ -157,6 +160,11 @@ impl AppState {
     /// Routes that follow what happens to sandboxes.
     pub(crate) fn routing(&self) -> &Routing {
         &self.inner.routing
+    }
+
+    /// What the server works with outside.
+    pub(crate) fn integrations(&self) -> &Integrations {
+        &self.inner.integrations
     }
 
     /// Cancelled when the server stops: streams end.

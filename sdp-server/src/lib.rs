@@ -3,15 +3,20 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod bitbucket;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod events;
 pub mod hub;
+mod integrations;
+mod outgoing;
+mod queue;
 mod routing;
 mod sandboxes;
 pub mod store;
 mod upkeep;
+pub mod webhooks;
 
 pub use app::{AppState, Parts, Server, ServerError, router};
 pub use config::ServerConfig;
@@ -19,3 +24,6 @@ pub use error::ApiError;
 pub use events::EventLogs;
 pub use hub::Hub;
 pub use store::Store;
+
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -104,6 +104,11 @@ name_type! {
     TemplateName, "template name", dns_label
 }
 name_type! {
+    /// Something outside that the server works with, as its configuration names it: `corp`. Lower-case letters, digits
+    /// and inner hyphens, at most 63 characters.
+    IntegrationName, "name", dns_label
+}
+name_type! {
     /// A repository as the agents' configuration names it: `erangel-ocean`. Lower-case letters,
     /// digits and inner `.`, `_`, `-`, no `..`, at most 100 characters.
     RepoName, "repo name", repo_slug

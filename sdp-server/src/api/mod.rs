@@ -19,6 +19,7 @@ mod sandboxes;
 mod session;
 mod stream;
 mod templates;
+mod webhooks;
 
 use axum::{
     Router,
@@ -82,6 +83,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/sandboxes/{name}/routes/{service}/explain", get(explain::of_sandbox))
         .route("/api/explain", get(explain::request))
         .route("/api/audit", get(audit::list))
+        .route(
+            "/api/webhooks/bitbucket/{name}",
+            post(webhooks::bitbucket).layer(DefaultBodyLimit::max(webhooks::MAX_BODY_BYTES)),
+        )
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -16,7 +16,7 @@ use sdp_core::{Environment, Sandbox, SandboxName, SandboxState, problem::chain};
 
 pub(crate) use self::{
     apply::{By, apply, plan, spec},
-    deploy::deploy_all,
+    deploy::{deploy_all, deploy_each},
     teardown::remove,
     turns::{Turn, Turns},
 };

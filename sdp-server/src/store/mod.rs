@@ -17,6 +17,8 @@ mod migration_tests;
 mod ports;
 #[cfg(test)]
 mod ports_tests;
+mod pull_requests;
+mod queue;
 mod readers;
 mod routing;
 #[cfg(test)]
@@ -38,6 +40,10 @@ pub use self::{
     error::StoreError,
     ports::{PortChoice, PortHolder},
     sandboxes::{Removal, SandboxRecord},
+};
+pub(crate) use self::{
+    pull_requests::{PullRequestKey, PullRequestRecord, Received},
+    queue::{Happening, NewTask, Task},
 };
 use self::{readers::Readers, writer::Writer};
 
@@ -81,6 +87,11 @@ impl Store {
         routing::give_missing_keys(&connection)?;
         let readers = Readers::open(path)?;
         Ok(Self { writer: Writer::start(connection), readers })
+    }
+
+    /// Changes whenever something was written.
+    pub(crate) fn commits(&self) -> tokio::sync::watch::Receiver<()> {
+        self.writer.commits()
     }
 
     /// Whether the database answers.

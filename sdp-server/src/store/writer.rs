@@ -4,7 +4,7 @@
 use std::{sync::mpsc, thread};
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::error::StoreError;
 
@@ -20,18 +20,26 @@ type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> (Reply, bool) + Se
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    commits: watch::Receiver<()>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Self {
         let (jobs, queue) = mpsc::channel();
+        let (committed, commits) = watch::channel(());
         thread::spawn(move || {
             while let Ok(first) = queue.recv() {
                 let batch = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();
                 commit(&connection, batch);
+                committed.send_replace(());
             }
         });
-        Self { jobs }
+        Self { jobs, commits }
+    }
+
+    /// Changes after each commit.
+    pub(super) fn commits(&self) -> watch::Receiver<()> {
+        self.commits.clone()
     }
 
     /// Runs `work` in a transaction and answers once it is durable. Giving up on the future does

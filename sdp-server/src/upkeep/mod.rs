@@ -56,6 +56,7 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
         }
     }));
     tasks.spawn(crate::routing::run(state.clone()));
+    tasks.spawn(crate::queue::run(state.clone()));
     tasks.close();
     tasks
 }

@@ -4,6 +4,7 @@
 
 mod agents;
 mod audit;
+mod bitbucket;
 mod claims;
 mod daemon;
 mod declared;
@@ -25,3 +26,4 @@ mod sleep;
 mod streams;
 mod support;
 mod templates;
+mod webhooks;

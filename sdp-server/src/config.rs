@@ -369,3 +369,72 @@ fn names_a_secret(variable: &str) -> bool {
 fn invalid(key: &str, reason: &str) -> ConfigError {
     ConfigError::Invalid { key: key.into(), reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const CORP: &str = "[[bitbucket]]\nname = 'corp-1'\nkind = 'cloud'\n";
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<ServerConfig, ConfigError> {
+        let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        ServerConfig::load(Layers::new().file("sdp-server.toml", text), env, &[])
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_as_they_are_and_into_no_error() {
+        let text = format!("{CORP}[[webhook]]\nname = 'chat'\nurl = 'https://chat.example/x'\n");
+        let config = load(
+            &text,
+            &[
+                ("SDP_SERVER__BITBUCKET__CORP_1__SECRET", "12345"),
+                ("SDP_SERVER__BITBUCKET__CORP_1__TOKEN", "true\n"),
+                ("SDP_SERVER__WEBHOOK__CHAT__SECRET", "[1"),
+            ],
+        );
+        let config = config.unwrap();
+        let exposed = |secret: &Option<SecretString>| secret.as_ref().unwrap().expose_secret().to_owned();
+        assert_eq!(exposed(&config.bitbucket[0].secret), "12345");
+        assert_eq!(exposed(&config.bitbucket[0].token), "true");
+        assert_eq!(exposed(&config.webhook[0].secret), "[1");
+        assert!(!format!("{config:?}").contains("12345"));
+        let error = load(CORP, &[("SDP_SERVER__BITBUCKET__OTHER__SECRET", "s3cret")]).unwrap_err().to_string();
+        assert!(error.contains("OTHER__SECRET") && !error.contains("s3cret"), "{error}");
+        let error = load(&format!("{CORP}secret = 's3cret'"), &[]).unwrap_err().to_string();
+        assert!(error.contains("unknown field `secret`") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told_by_its_key() {
+        let repo =
+            |slug: &str, repo: &str| format!("[[bitbucket.repo]]\nslug = '{slug}'\nrepo = '{repo}'\ntemplate = 't'\n");
+        for (text, key) in [
+            ("[[bitbucket]]\nname = 'a'\nkind = 'data-center'\n".to_owned(), "bitbucket[0].url"),
+            (format!("{CORP}url = 'ftp://a.example'"), "bitbucket[0].url"),
+            (format!("{CORP}url = 'https://u:p@a.example'"), "bitbucket[0].url"),
+            (format!("{CORP}{}", repo("shop", "a")), "bitbucket[0].repo[0].slug"),
+            (format!("{CORP}{}{}", repo("s/a", "a"), repo("S/A", "b")), "bitbucket[0].repo[1].slug"),
+            (format!("{CORP}{}{}", repo("s/a", "a.b"), repo("s/b", "a-b")), "bitbucket[0].repo[1].repo"),
+            (format!("{CORP}{CORP}"), "bitbucket[1].name"),
+            ("[[webhook]]\nname = 'a'\nurl = 'mailto:a@b'".into(), "webhook[0].url"),
+            ("public_url = 'https://sdp.example/?x'".into(), "public_url"),
+            ("[deliveries]\nfirst = '0s'".into(), "deliveries.first"),
+        ] {
+            let error = load(&text, &[]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{key}`")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn links_go_below_the_public_address() {
+        for (text, link) in [
+            ("listen = '127.0.0.1:3452'", "http://127.0.0.1:3452/api/x"),
+            ("public_url = 'https://sdp.example/sdp'", "https://sdp.example/sdp/api/x"),
+            ("public_url = 'https://sdp.example/sdp/'", "https://sdp.example/sdp/api/x"),
+        ] {
+            assert_eq!(load(text, &[]).unwrap().public_url().join("api/x").unwrap().as_str(), link);
+        }
+    }
+}

@@ -34,7 +34,7 @@ pub(crate) async fn follow(state: &AppState, bitbucket: &Bitbucket, key: &PullRe
         return Err(Failure::never(format!("{} is not configured any more", key.repository)));
     };
     let done = match record.told.state.is_closed() {
-        true => close(state, &record).await,
+        true => close(state, bitbucket, &record).await,
         false => open(state, bitbucket, repo, key, &record).await,
     };
     let failure = match done {
@@ -57,8 +57,13 @@ pub(crate) async fn follow(state: &AppState, bitbucket: &Bitbucket, key: &PullRe
     failure.map_or(Ok(()), Err)
 }
 
-async fn close(state: &AppState, record: &PullRequestRecord) -> Result<Done, Failure> {
+async fn close(state: &AppState, bitbucket: &Bitbucket, record: &PullRequestRecord) -> Result<Done, Failure> {
     let Some(name) = record.sandbox.clone() else { return Ok(Done::default()) };
+    let present = state.store().sandbox_record(&name).await?;
+    if present.is_some_and(|present| present.sandbox.owner != bitbucket.config.owner) {
+        tracing::warn!(sandbox = %name, "this sandbox was made by hand: it stays when its pull request is closed");
+        return Ok(Done::default());
+    }
     if state.store().begin_delete(&name).await?.is_some() {
         tracing::info!(sandbox = %name, pull_request = record.told.state.as_str(), "sandbox is being deleted");
         let subject = AuditSubject::sandbox(&name);
@@ -92,7 +97,7 @@ async fn open(
     let turn = state.turns().take(&name).await;
     let present = state.store().sandbox_record(&name).await?;
     if let Some(present) = &present
-        && record.sandbox.as_ref() != Some(&name)
+        && (record.sandbox.as_ref() != Some(&name) || present.sandbox.owner != requester.user)
     {
         let owner = &present.sandbox.owner;
         return Err(Failure::never(format!("a sandbox {name} of {owner} is there already, made by hand; delete it")));

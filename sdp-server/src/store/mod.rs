@@ -19,6 +19,8 @@ mod ports;
 mod ports_tests;
 mod pull_requests;
 mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod readers;
 mod routing;
 #[cfg(test)]

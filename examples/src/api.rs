@@ -45,6 +45,24 @@ impl Api {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failed> {
+        let text = self.exchange(method, path, body).await?;
+        Ok(serde_json::from_str(if text.is_empty() { "null" } else { &text })?)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn text(&self, path: &str) -> Result<String, Failed> {
+        self.exchange(reqwest::Method::GET, path, None::<&()>).await
+    }
+
+    async fn exchange<B: Serialize>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<String, Failed> {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -58,7 +76,7 @@ impl Api {
         if refused {
             return Err(serde_json::from_str::<Problem>(&text).map_or_else(|_| Failed(text), Failed::from));
         }
-        Ok(serde_json::from_str(if text.is_empty() { "null" } else { &text })?)
+        Ok(text)
     }
 
     /// Reads a resource.

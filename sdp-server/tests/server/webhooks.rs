@@ -15,6 +15,9 @@ use crate::support::{Plane, inventory, until};
 
 const SECRET: &str = "chat-s3cret";
 
+/// In place of a status: no answer at all.
+const SILENCE: u16 = 0;
+
 /// Somebody who is told.
 #[derive(Debug, Clone, Default)]
 struct Receiver {
@@ -49,8 +52,11 @@ impl Receiver {
 }
 
 async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    if let Some(status) = receiver.refusals.lock().unwrap().pop_front() {
-        return StatusCode::from_u16(status).unwrap();
+    let refusal = receiver.refusals.lock().unwrap().pop_front();
+    match refusal {
+        Some(SILENCE) => std::future::pending().await,
+        Some(status) => return StatusCode::from_u16(status).unwrap(),
+        None => {}
     }
     receiver.told.lock().unwrap().push((headers, body));
     StatusCode::OK
@@ -113,6 +119,24 @@ async fn what_was_not_taken_is_posted_after_a_restart() {
     until(|| async { receiver.events().len() }, |count| *count == 2).await;
     let names: Vec<_> = receiver.events().iter().map(|event| event["sandbox"]["name"].clone()).collect();
     assert_eq!(names, ["pay", "ship"]);
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_when_the_server_stopped_is_posted_again() {
+    let receiver = Receiver::default();
+    receiver.refuse(&[SILENCE]);
+    let url = receiver.clone().start().await;
+    let configure = |config: &mut ServerConfig| {
+        tells(config, &url, "");
+        config.deliveries.timeout = Duration::from_secs(3600);
+    };
+    let plane = Plane::with(configure).await;
+    let (_agent, api, _) = plane.ready(inventory(&["eredar"])).await;
+    assert_eq!(api.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    until(|| async { receiver.refusals.lock().unwrap().len() }, |left| *left == 0).await;
+    let plane = plane.restarted().await;
+    assert_eq!(receiver.hears("sandbox-created").await["sandbox"]["name"], "pay");
     plane.server.shutdown().await;
 }
 

@@ -51,6 +51,7 @@ pub(crate) async fn receive(
         // Data Center signs no test of a connection, and nothing is done for it.
         None if key == "diagnostics:ping" => return Ok(Taken::plainly("pong")),
         Some(_) => {
+            tracing::warn!(source = %bitbucket.config.name, event = key, "a webhook with a wrong signature was refused");
             let sentence = "the signature is not that of the body: is the webhook's secret the configured one?";
             return Err(ApiError::new(ErrorCode::NotSignedIn, sentence));
         }

@@ -100,6 +100,13 @@ impl Store {
 
     /// Forgets deliveries that were taken before `before`.
     pub(crate) async fn forget_deliveries(&self, before: Timestamp) -> Result<(), StoreError> {
+        let any = self.readers.read(move |connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM received WHERE at < ?1)";
+            Ok(connection.prepare_cached(query)?.query_row([micros(before)], |row| row.get(0))?)
+        });
+        if !any.await? {
+            return Ok(());
+        }
         self.writer
             .write(move |connection| {
                 connection.prepare_cached("DELETE FROM received WHERE at < ?1")?.execute([micros(before)])?;

@@ -14,6 +14,15 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
+impl Store {
+    async fn happenings_of(&self, kind: &'static str) -> i64 {
+        let count = self.readers.read(move |connection| {
+            Ok(connection.query_row("SELECT count(*) FROM happenings WHERE kind = ?1", [kind], |row| row.get(0))?)
+        });
+        count.await.unwrap()
+    }
+}
+
 fn task(lane: &str, work: &str, once: bool) -> NewTask {
     NewTask { lane: lane.into(), work: work.into(), once }
 }
@@ -84,8 +93,12 @@ async fn what_happens_is_announced_once_in_its_order() {
         state: SandboxState::Active,
     };
     store.insert_sandbox(&sandbox, &Shape::default()).await.unwrap();
-    for _ in 0..2 {
-        store.announce_near_ends(sandbox.expires_at, Duration::from_secs(1)).await.unwrap();
+    // A quarter of its minute is the most that is near.
+    for (before, soon) in [(16, 86_400), (2, 1), (14, 86_400), (0, 86_400)] {
+        let now = sandbox.expires_at.checked_sub(Duration::from_secs(before)).unwrap();
+        store.announce_near_ends(now, Duration::from_secs(soon)).await.unwrap();
+        let is_told = store.happenings_of("sandbox-expiring").await == 1;
+        assert_eq!(is_told, before <= 14 && soon > 1, "{before} s before its end");
     }
     store.begin_delete(&sandbox.name).await.unwrap();
     assert!(store.end_delete(&sandbox.name).await.unwrap());

@@ -170,11 +170,10 @@ async fn story(kind: BitbucketKind) {
 
     let (_, audit) = api.get("/api/audit?subject=sandboxes/pr-eredar-7&action=sandbox-delete").await;
     assert_eq!(audit["items"][0]["detail"], "its pull request is merged");
-    let dir = plane.dir.path().to_owned();
-    plane.server.shutdown().await;
     for secret in [SECRET, TOKEN] {
-        assert!(!on_disk(&dir, secret), "{secret} is on the disk");
+        assert!(!on_disk(plane.dir.path(), secret), "{secret} is on the disk");
     }
+    plane.server.shutdown().await;
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ async fn a_sandbox_is_told_of_once_before_it_expires() {
     let url = receiver.clone().start().await;
     let plane = Plane::with(|config| tells(config, &url, "events = ['sandbox-expiring', 'sandbox-deleted']")).await;
     let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
-    for (name, lifetime) in [("long", "9d"), ("short", "400ms")] {
+    for (name, lifetime) in [("long", "9d"), ("short", "6s")] {
         assert_eq!(api.post("/api/sandboxes", json!({ "name": name, "expires_in": lifetime })).await.0, 201);
     }
     let gone = until(|| api.get("/api/sandboxes/short"), |(status, _)| *status == 404);

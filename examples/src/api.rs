@@ -53,6 +53,14 @@ impl Api {
         Ok(self.attempt(method, path, body).await??)
     }
 
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn text(&self, path: &str) -> Result<String, Failed> {
+        Ok(self.exchange(reqwest::Method::GET, path, None::<&()>).await??)
+    }
+
     /// Sends a request that may well be refused, and reads its answer or why.
     ///
     /// # Errors
@@ -63,6 +71,18 @@ impl Api {
         path: &str,
         body: Option<&B>,
     ) -> Result<Result<T, Problem>, Failed> {
+        Ok(match self.exchange(method, path, body).await? {
+            Ok(text) => Ok(serde_json::from_str(if text.is_empty() { "null" } else { &text })?),
+            Err(problem) => Err(problem),
+        })
+    }
+
+    async fn exchange<B: Serialize>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Result<String, Problem>, Failed> {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -76,7 +96,7 @@ impl Api {
         if refused {
             return serde_json::from_str(&text).map(Err).map_err(|_| Failed(text));
         }
-        Ok(Ok(serde_json::from_str(if text.is_empty() { "null" } else { &text })?))
+        Ok(Ok(text))
     }
 
     /// Reads a resource.

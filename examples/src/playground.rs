@@ -107,10 +107,12 @@ pub struct Options {
     /// More of the agents' `[deployer]` section.
     pub deployer_settings: &'static str,
     /// More of the control plane's configuration.
-    pub server_settings: &'static str,
+    pub server_settings: String,
     /// The program that runs an agent as `PROGRAM agent CONFIG`, for agents that are processes of their own and can
     /// be killed. Parts of this process when absent.
     pub agent_program: Option<PathBuf>,
+    /// Whether the agents have the developer's credential for deployments that bring none.
+    pub agents_sign_in: bool,
 }
 
 impl Options {
@@ -121,9 +123,10 @@ impl Options {
             runner,
             more_repos: |_, _| String::new(),
             deployer_settings: "",
-            server_settings: "",
+            server_settings: String::new(),
             per_request: false,
             agent_program: None,
+            agents_sign_in: false,
         }
     }
 }
@@ -174,7 +177,7 @@ impl Playground {
         let stable = StableCluster::start(&git, dir.path(), ports.stable(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        let server = start_server(dir.path(), options.port, options.server_settings).await?;
+        let server = start_server(dir.path(), options.port, &options.server_settings).await?;
         let base = format!("http://{}", server.local_addr());
         let unique = server.local_addr().port();
         let mut agents = Vec::new();
@@ -186,11 +189,16 @@ impl Playground {
             let name: AgentName = format!("{role}-{unique}").parse()?;
             let folder = dir.path().join(role);
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
-            let text =
+            let mut text =
                 agent_config(&name, &base, &folder, &runner, &ports) + options.deployer_settings + &repos + &more;
             let token = server.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+            if options.agents_sign_in {
+                let file = folder.join("git.password");
+                std::fs::write(&file, &password)?;
+                text += &format!("\n[git]\nuser = \"{USER}\"\npassword_file = {file:?}\n");
+            }
             std::fs::write(folder.join("sdp-agent.toml"), text)?;
             let agent = Some(start_agent(&server, &name, &folder, options.agent_program.as_deref()).await?);
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });

@@ -62,7 +62,7 @@ impl Rig {
     async fn start(engine: Arc<PrivateEngine>) -> Self {
         let options = Options {
             more_repos: slow_repo,
-            server_settings: "[agents]\nreconcile = \"500ms\"\n",
+            server_settings: "[agents]\nreconcile = \"500ms\"\n".into(),
             ..Options::new(Runner::Engine(engine.socket()))
         };
         let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));

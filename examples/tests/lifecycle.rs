@@ -42,7 +42,7 @@ async fn nothing_is_left(playground: &Playground, api: &Api, sandbox: &str, was:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_lives_from_its_template_to_its_end_and_leaves_nothing() {
-    let options = Options { server_settings: SETTINGS, ..Options::new(Runner::Process) };
+    let options = Options { server_settings: SETTINGS.into(), ..Options::new(Runner::Process) };
     let mut playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     let api = playground.sign_in().await.unwrap();
     story::deploy(&api, None, GATEWAY, "main", &mut Vec::new()).await.unwrap();

@@ -2,14 +2,16 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use sdp_core::{Credentials, Deployer, OwnGateways, RepoSource, RouteError, RouteStore, SandboxName};
+use sdp_core::{
+    Credentials, Deployer, OwnGateways, RepoSource, RouteError, RouteStore, SandboxName, config::read_secret,
+};
 use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer, SwarmConfig, SwarmDeployer};
 use sdp_gateway::{GatewayConfig, PhpRoutes, ReloadConfig};
 use sdp_git::{GitConfig, GitRepos};
 
 use crate::{
     agent::{Agent, Parts},
-    config::{AgentConfig, DeployerKind, read_secret},
+    config::{AgentConfig, DeployerKind},
     error::AgentError,
 };
 

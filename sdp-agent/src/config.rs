@@ -10,7 +10,7 @@ use std::{
 
 use sdp_core::{
     AgentName, PortRange, RecipeKind, RepoSpec, UserName,
-    config::{ConfigError, Layers},
+    config::{ConfigError, Layers, read_secret},
 };
 use sdp_docker::{KEEP_BUILDS, NetworkPool};
 use sdp_gateway::GatewayConfig;
@@ -288,22 +288,6 @@ impl AgentConfig {
             (None, None) => Err(invalid("token_file", "is missing")),
         }
     }
-}
-
-/// The secret that the file at `path` holds, without its line end.
-pub(crate) fn read_secret(key: &str, path: &std::path::Path) -> Result<SecretString, ConfigError> {
-    let text = std::fs::read_to_string(path).map(zeroizing);
-    let secret =
-        text.map_err(|error| invalid(key, format!("names {}, which cannot be read: {error}", path.display())))?;
-    if secrecy::ExposeSecret::expose_secret(&secret).is_empty() {
-        return Err(invalid(key, format!("names {}, which is empty", path.display())));
-    }
-    Ok(secret)
-}
-
-fn zeroizing(text: String) -> SecretString {
-    let whole = SecretString::from(text);
-    secrecy::ExposeSecret::expose_secret(&whole).trim_end_matches(['\r', '\n']).into()
 }
 
 fn invalid(key: impl Into<String>, reason: impl Into<String>) -> ConfigError {

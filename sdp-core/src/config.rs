@@ -3,8 +3,9 @@
 //! A pure function: text and pairs in, a typed value or an error that names file, line and key out.
 //! Reading the file and the environment is the caller's, so that tests set neither.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -129,6 +130,23 @@ impl Layers {
             }
         })
     }
+}
+
+/// The secret that the file at `path` holds, without its line end. `key` is what names the file.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] when the file cannot be read, or is empty.
+pub fn read_secret(key: &str, path: &Path) -> Result<SecretString, ConfigError> {
+    let invalid = |reason: String| ConfigError::Invalid { key: key.into(), reason };
+    let whole = match std::fs::read_to_string(path) {
+        Ok(text) => SecretString::from(text),
+        Err(error) => return Err(invalid(format!("names {}, which cannot be read: {error}", path.display()))),
+    };
+    let secret: SecretString = whole.expose_secret().trim_end_matches(['\r', '\n']).into();
+    if secret.expose_secret().is_empty() {
+        return Err(invalid(format!("names {}, which is empty", path.display())));
+    }
+    Ok(secret)
 }
 
 /// A value given as text: what TOML reads as a number, boolean, list or table is one; the rest is

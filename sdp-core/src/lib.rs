@@ -26,6 +26,7 @@ pub use events::{EventSink, SinkError};
 pub use gateways::{Gateways, OwnGateways};
 pub use model::{
     agent::{Agent, GatewayInfo, Inventory, RepoInfo, Transport},
+    changes::{Change, Moved, PresentSandbox, SandboxSpec, changes},
     credentials::Credentials,
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
     environment::Environment,
@@ -33,9 +34,10 @@ pub use model::{
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
     ids::{DeploymentId, HostPort, InstanceKey, PortRange, TokenId},
     instance::{Instance, InstanceState, InstanceStats},
+    manifest::{Contradiction, InvalidManifest, Manifest},
     names::{
-        AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, InvalidName, RepoName,
-        SandboxKey, SandboxName, ServiceName, TemplateName, TokenName, UserName,
+        AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, IntegrationName,
+        InvalidName, RepoName, SandboxKey, SandboxName, ServiceName, TemplateName, TokenName, UserName,
     },
     repo::{Branch, Checkout, ComposerMode, HealthCheck, HealthProbe, Limits, NetworkMode, RecipeKind, RepoSpec},
     route::{

@@ -25,6 +25,7 @@ use crate::{
     config::TlsConfig,
     events::{EventLogError, EventLogs},
     hub::{Hub, IngestError},
+    integrations::Integrations,
     metrics::Metrics,
     routing::Routing,
     sandboxes::Turns,
@@ -104,6 +105,7 @@ struct Inner {
     turns: Turns,
     routing: Routing,
     metrics: Metrics,
+    integrations: Integrations,
     stop: CancellationToken,
 }
 
@@ -111,7 +113,8 @@ impl AppState {
     /// The state of a control plane that is to be mounted in another service; see [`router`].
     ///
     /// # Errors
-    /// [`ServerError::Recover`]; [`ServerError::Store`].
+    /// [`ServerError::Recover`]; [`ServerError::Store`]; [`ServerError::Config`] when a secret that it names cannot be
+    /// read.
     pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
         store.forget_interrupted().await?;
         store.tell(&Change::Started { version: env!("CARGO_PKG_VERSION").into() }).await?;
@@ -125,6 +128,7 @@ impl AppState {
             turns: Turns::default(),
             routing: Routing::default(),
             metrics,
+            integrations: Integrations::new(&config)?,
             stop: CancellationToken::new(),
             config,
             store,
@@ -182,6 +186,11 @@ impl AppState {
     /// What is counted and measured.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// What the server works with outside.
+    pub(crate) fn integrations(&self) -> &Integrations {
+        &self.inner.integrations
     }
 
     /// Cancelled when the server stops: streams end.

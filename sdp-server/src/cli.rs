@@ -18,6 +18,7 @@ use secrecy::ExposeSecret;
 use crate::{
     Server, ServerConfig, Store, auth,
     backup::{self, BackupError, Manifest},
+    integrations::Integrations,
     store::Deed,
 };
 
@@ -139,6 +140,39 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   [events]                              # of /ws/events
   keep = 10000                          # for who was away
 
+  [deliveries]                          # what is sent to others
+  timeout = "15s"
+  first = "1s"                          # the first pause after a failure; they double, up to
+  longest = "5m"
+  give_up = "1d"
+  expiring = "1d"                       # how long before its end a sandbox is told of
+
+Pull requests of a Bitbucket have sandboxes, and others are told what happens:
+
+  public_url = "https://sdp.example"    # at the top: for links to this server
+
+  [[bitbucket]]
+  name = "corp"                         # its webhooks come to /api/webhooks/bitbucket/corp
+  kind = "data-center"                  # or "cloud"
+  url = "https://bitbucket.example"
+  secret_file = "/etc/sdp/corp.secret"  # the webhook's; or SDP_SERVER__BITBUCKET__CORP__SECRET
+  token_file = "/etc/sdp/corp.token"    # for build statuses and comments; or SDP_SERVER__BITBUCKET__CORP__TOKEN
+  owner = "bitbucket"                   # whose the sandboxes are
+
+  [[bitbucket.repo]]
+  slug = "SHOP/eredar"
+  repo = "eredar"
+  template = "checkout"
+  environment = "default"
+  expires_in = "3d"
+  follow_pushes = false
+
+  [[webhook]]
+  name = "chat"
+  url = "https://chat.example/hooks/sdp"
+  secret_file = "/etc/sdp/chat.secret"  # or SDP_SERVER__WEBHOOK__CHAT__SECRET
+  events = ["deployment-failed"]        # everything when left out
+
 Every key can be set by an environment variable, SDP_SERVER__SESSION__IDLE=2h, and by a flag,
 --set session.idle=2h. The flag wins over the variable, the variable over the file.
 
@@ -175,6 +209,7 @@ impl Cli {
         match &self.command {
             None => serve(config).await,
             Some(Command::CheckConfig) => {
+                Integrations::new(&config).map_err(|error| chain(&error))?;
                 let text =
                     format!("the configuration is valid: {}, data in {}\n", config.listen, config.data_dir.display());
                 print(&text)

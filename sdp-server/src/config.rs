@@ -1,19 +1,30 @@
 //! `sdp-server.toml`: typed, checked, and every key overridable.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use sdp_core::{
-    AgentName, Role, UserName,
+    AgentName, IntegrationName, Role, UserName,
     config::{ConfigError, Layers},
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
+
+use crate::{
+    bitbucket::{self, BitbucketConfig},
+    webhooks::WebhookConfig,
+};
 
 /// The prefix of the environment variables that override keys: `SDP_SERVER__LISTEN`.
 pub const ENV_PREFIX: &str = "SDP_SERVER";
 
 /// The control plane's configuration. Every key has a default.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// The address to serve on.
@@ -47,6 +58,14 @@ pub struct ServerConfig {
     pub connections: usize,
     /// What `/ws/events` tells.
     pub events: EventsConfig,
+    /// The address at which people open this server, for links to it; `http://<listen>` when absent.
+    pub public_url: Option<Url>,
+    /// Bitbuckets whose pull requests have sandboxes.
+    pub bitbucket: Vec<BitbucketConfig>,
+    /// Who is told of what happens.
+    pub webhook: Vec<WebhookConfig>,
+    /// What is sent to others.
+    pub deliveries: DeliveriesConfig,
 }
 
 impl Default for ServerConfig {
@@ -67,6 +86,44 @@ impl Default for ServerConfig {
             tls: None,
             connections: 20_000,
             events: EventsConfig::default(),
+            public_url: None,
+            bitbucket: Vec::new(),
+            webhook: Vec::new(),
+            deliveries: DeliveriesConfig::default(),
+        }
+    }
+}
+
+/// `[deliveries]`: what is sent to others, and what is done for them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliveriesConfig {
+    /// How long an answer is waited for.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub timeout: Duration,
+    /// The first pause after a failure; each is twice as long as the one before.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub first: Duration,
+    /// The longest pause.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub longest: Duration,
+    /// After how long it is given up.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub give_up: Duration,
+    /// How long before its end a sandbox is told of as expiring; no more than a quarter of its life.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub expiring: Duration,
+}
+
+impl Default for DeliveriesConfig {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            timeout: seconds(15),
+            first: seconds(1),
+            longest: seconds(300),
+            give_up: seconds(86_400),
+            expiring: seconds(86_400),
         }
     }
 }
@@ -220,7 +277,7 @@ impl Default for AgentsConfig {
 }
 
 impl ServerConfig {
-    /// Reads the layers and checks what the types cannot.
+    /// Reads the layers and checks what the types cannot. Secrets are taken out of `env` and shown in no error.
     ///
     /// # Errors
     /// [`ConfigError`] names file, line and key.
@@ -234,11 +291,81 @@ impl ServerConfig {
     /// # Ok::<(), sdp_core::config::ConfigError>(())
     /// ```
     pub fn load(layers: Layers, env: Vec<(String, String)>, flags: &[(String, String)]) -> Result<Self, ConfigError> {
+        let (secrets, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(name, _)| names_a_secret(name));
         let layers = layers.env(ENV_PREFIX, env);
         let layers = flags.iter().fold(layers, |layers, (key, value)| layers.set(key, value));
-        let config: Self = layers.load()?;
+        let mut config: Self = layers.load()?;
+        config.take_secrets(secrets)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// The address at which people open this server.
+    pub fn public_url(&self) -> Url {
+        let mut url = self.public_url.clone().unwrap_or_else(|| {
+            Url::parse(&format!("http://{}", self.listen)).expect("a socket's address is one of a URL")
+        });
+        // What is joined to it goes below its path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("");
+        }
+        url
+    }
+
+    /// Gives each secret from the environment to what it is of.
+    fn take_secrets(&mut self, secrets: Vec<(String, String)>) -> Result<(), ConfigError> {
+        for (variable, secret) in secrets {
+            let secret = SecretString::from(secret.trim_end_matches(['\r', '\n']));
+            let place = self.place_of(&variable);
+            let unknown = || ConfigError::Overridden(format!("{variable} is of nothing that is configured"));
+            *place.ok_or_else(unknown)? = Some(secret);
+        }
+        Ok(())
+    }
+
+    fn place_of(&mut self, variable: &str) -> Option<&mut Option<SecretString>> {
+        let is = |name: &IntegrationName, kind: &str, what: &str| {
+            let name = name.as_str().to_ascii_uppercase().replace('-', "_");
+            variable == format!("{ENV_PREFIX}__{kind}__{name}__{what}")
+        };
+        for bitbucket in &mut self.bitbucket {
+            if is(&bitbucket.name, "BITBUCKET", "SECRET") {
+                return Some(&mut bitbucket.secret);
+            }
+            if is(&bitbucket.name, "BITBUCKET", "TOKEN") {
+                return Some(&mut bitbucket.token);
+            }
+        }
+        self.webhook.iter_mut().find(|hook| is(&hook.name, "WEBHOOK", "SECRET")).map(|hook| &mut hook.secret)
+    }
+
+    fn check_integrations(&self) -> Result<(), ConfigError> {
+        let mut names = BTreeSet::new();
+        let mut sandboxes = BTreeMap::new();
+        for (at, bitbucket) in self.bitbucket.iter().enumerate() {
+            bitbucket.check(at)?;
+            if !names.insert(("bitbucket", &bitbucket.name)) {
+                return Err(invalid(&format!("bitbucket[{at}].name"), "is that of another one as well"));
+            }
+            for (number, repo) in bitbucket.repo.iter().enumerate().filter(|(_, repo)| repo.template.is_some()) {
+                if let Some(other) = sandboxes.insert(bitbucket::sandbox_name(&repo.repo, 1), &repo.slug) {
+                    let reason = format!("would give its pull requests' sandboxes the names of those of {other}");
+                    return Err(invalid(&format!("bitbucket[{at}].repo[{number}].repo"), &reason));
+                }
+            }
+        }
+        for (at, webhook) in self.webhook.iter().enumerate() {
+            webhook.check(at)?;
+            if !names.insert(("webhook", &webhook.name)) {
+                return Err(invalid(&format!("webhook[{at}].name"), "is that of another one as well"));
+            }
+        }
+        match &self.public_url {
+            Some(url) if !bitbucket::is_address(url) || url.query().is_some() => {
+                Err(invalid("public_url", "must be an http or https address, such as \"https://sdp.example\""))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks what the types cannot.
@@ -259,6 +386,9 @@ impl ServerConfig {
             ("agents.request", self.agents.request),
             ("agents.reconcile", self.agents.reconcile),
             ("logs.keep", self.logs.keep),
+            ("deliveries.timeout", self.deliveries.timeout),
+            ("deliveries.first", self.deliveries.first),
+            ("deliveries.longest", self.deliveries.longest),
         ];
         if let Some((key, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
             return Err(invalid(key, "must be longer than nothing"));
@@ -278,6 +408,7 @@ impl ServerConfig {
         if self.login.attempts == 0 {
             return Err(invalid("login.attempts", "must be at least 1, or nobody can sign in"));
         }
+        self.check_integrations()?;
         let is_origin = |text: &String| {
             Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == *text)
         };
@@ -290,6 +421,81 @@ impl ServerConfig {
     }
 }
 
+/// `SDP_SERVER__BITBUCKET__CORP__SECRET` and the like.
+fn names_a_secret(variable: &str) -> bool {
+    let parts: Vec<_> = variable.split("__").collect();
+    matches!(parts[..], [ENV_PREFIX, "BITBUCKET", _, "SECRET" | "TOKEN"] | [ENV_PREFIX, "WEBHOOK", _, "SECRET"])
+}
+
 fn invalid(key: &str, reason: &str) -> ConfigError {
     ConfigError::Invalid { key: key.into(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const CORP: &str = "[[bitbucket]]\nname = 'corp-1'\nkind = 'cloud'\n";
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<ServerConfig, ConfigError> {
+        let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        ServerConfig::load(Layers::new().file("sdp-server.toml", text), env, &[])
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_as_they_are_and_into_no_error() {
+        let text = format!("{CORP}[[webhook]]\nname = 'chat'\nurl = 'https://chat.example/x'\n");
+        let config = load(
+            &text,
+            &[
+                ("SDP_SERVER__BITBUCKET__CORP_1__SECRET", "12345"),
+                ("SDP_SERVER__BITBUCKET__CORP_1__TOKEN", "true\n"),
+                ("SDP_SERVER__WEBHOOK__CHAT__SECRET", "[1"),
+            ],
+        );
+        let config = config.unwrap();
+        let exposed = |secret: &Option<SecretString>| secret.as_ref().unwrap().expose_secret().to_owned();
+        assert_eq!(exposed(&config.bitbucket[0].secret), "12345");
+        assert_eq!(exposed(&config.bitbucket[0].token), "true");
+        assert_eq!(exposed(&config.webhook[0].secret), "[1");
+        assert!(!format!("{config:?}").contains("12345"));
+        let error = load(CORP, &[("SDP_SERVER__BITBUCKET__OTHER__SECRET", "s3cret")]).unwrap_err().to_string();
+        assert!(error.contains("OTHER__SECRET") && !error.contains("s3cret"), "{error}");
+        let error = load(&format!("{CORP}secret = 's3cret'"), &[]).unwrap_err().to_string();
+        assert!(error.contains("unknown field `secret`") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told_by_its_key() {
+        let repo =
+            |slug: &str, repo: &str| format!("[[bitbucket.repo]]\nslug = '{slug}'\nrepo = '{repo}'\ntemplate = 't'\n");
+        for (text, key) in [
+            ("[[bitbucket]]\nname = 'a'\nkind = 'data-center'\n".to_owned(), "bitbucket[0].url"),
+            (format!("{CORP}url = 'ftp://a.example'"), "bitbucket[0].url"),
+            (format!("{CORP}url = 'https://u:p@a.example'"), "bitbucket[0].url"),
+            (format!("{CORP}{}", repo("shop", "a")), "bitbucket[0].repo[0].slug"),
+            (format!("{CORP}{}{}", repo("s/a", "a"), repo("S/A", "b")), "bitbucket[0].repo[1].slug"),
+            (format!("{CORP}{}{}", repo("s/a", "a.b"), repo("s/b", "a-b")), "bitbucket[0].repo[1].repo"),
+            (format!("{CORP}{CORP}"), "bitbucket[1].name"),
+            ("[[webhook]]\nname = 'a'\nurl = 'mailto:a@b'".into(), "webhook[0].url"),
+            ("public_url = 'https://sdp.example/?x'".into(), "public_url"),
+            ("[deliveries]\nfirst = '0s'".into(), "deliveries.first"),
+        ] {
+            let error = load(&text, &[]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{key}`")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn links_go_below_the_public_address() {
+        for (text, link) in [
+            ("listen = '127.0.0.1:3452'", "http://127.0.0.1:3452/api/x"),
+            ("public_url = 'https://sdp.example/sdp'", "https://sdp.example/sdp/api/x"),
+            ("public_url = 'https://sdp.example/sdp/'", "https://sdp.example/sdp/api/x"),
+        ] {
+            assert_eq!(load(text, &[]).unwrap().public_url().join("api/x").unwrap().as_str(), link);
+        }
+    }
 }

@@ -32,7 +32,7 @@ async fn run(arguments: &[String]) -> Result<bool, Failed> {
     let Some((program, arguments)) = arguments.split_first() else {
         return Err(Failed("name its executable first, as `make schemathesis` does".into()));
     };
-    let options = Options { server_settings: SETTINGS, per_request: true, ..Options::new(Runner::Process) };
+    let options = Options { server_settings: SETTINGS.into(), per_request: true, ..Options::new(Runner::Process) };
     let playground = Playground::start(options).await?;
     let tried = try_all(&playground, program, arguments).await;
     playground.shutdown().await?;

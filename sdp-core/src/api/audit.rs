@@ -54,6 +54,8 @@ actions! {
     Rollback = "rollback";
     /// A sandbox was made.
     SandboxCreate = "sandbox-create";
+    /// A sandbox was made or changed by its document.
+    SandboxApply = "sandbox-apply";
     /// A sandbox was deleted.
     SandboxDelete = "sandbox-delete";
     /// The end of a sandbox was moved.

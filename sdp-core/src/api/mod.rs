@@ -2,6 +2,7 @@
 //! of [`model`](crate::model), and every error is a [`Problem`].
 
 pub mod audit;
+pub mod declared;
 pub mod live;
 pub mod people;
 pub mod routing;

@@ -1,6 +1,7 @@
 //! Plain data, one file per aggregate.
 
 pub mod agent;
+pub mod changes;
 pub mod credentials;
 pub mod deployment;
 pub mod environment;
@@ -8,6 +9,7 @@ pub mod event;
 pub mod explain;
 pub mod ids;
 pub mod instance;
+pub mod manifest;
 pub mod names;
 pub mod repo;
 pub mod route;

@@ -138,6 +138,11 @@ name_type! {
     TemplateName, "template name", dns_label, pattern::LABEL, 63, "checkout"
 }
 name_type! {
+    /// Something outside that the server works with, as its configuration names it: `corp`. Lower-case letters, digits
+    /// and inner hyphens, at most 63 characters.
+    IntegrationName, "name", dns_label, pattern::LABEL, 63, "corp"
+}
+name_type! {
     /// A repository as the agents' configuration names it: `erangel-ocean`. Lower-case letters,
     /// digits and inner `.`, `_`, `-`, no `..`, at most 100 characters.
     RepoName, "repo name", repo_slug, pattern::SLUG, 100, "eredar"

@@ -50,6 +50,11 @@ impl Services {
         self.0.insert(service.repo.clone(), service);
     }
 
+    /// Takes the service of a repo out. False when it is none of these.
+    pub fn remove(&mut self, repo: &RepoName) -> bool {
+        self.0.remove(repo).is_some()
+    }
+
     /// The services, by repo.
     pub fn iter(&self) -> impl Iterator<Item = &ServiceSpec> {
         self.0.values()

@@ -2,10 +2,12 @@
 //! description of the API.
 
 use sdp_core::{
-    Agent, ApiToken, Branch, Deployment, Environment, ErrorCode as E, Explanation, RouteTable, Sandbox, Template, User,
+    Agent, ApiToken, Branch, Deployment, Environment, ErrorCode as E, Explanation, Manifest, RouteTable, Sandbox,
+    Template, User,
     api::{
         DeployedSandbox, LoginResponse, Page, Repo, SandboxDetail,
         audit::AuditEntry,
+        declared::{AppliedSandbox, SandboxChanges},
         people::{EnrolledAgent, Me, NewToken},
     },
     protocol::{self, SessionKey, Welcome},
@@ -17,10 +19,10 @@ use super::{
     endpoint::{Served, delete, get, patch, post, put},
     environments, explain, health,
     idempotency::Holds,
-    lifecycle, live, logs, metrics, openapi, repos, rollback, routes, sandboxes, session, stream, templates, tokens,
-    users,
+    lifecycle, live, logs, manifest, metrics, openapi, repos, rollback, routes, sandboxes, session, stream, templates,
+    tokens, users, webhooks,
 };
-use crate::auth::Rule;
+use crate::{auth::Rule, bitbucket::Taken};
 
 /// All of them.
 pub(super) fn served() -> Vec<Served> {
@@ -43,6 +45,11 @@ fn platform() -> Vec<Served> {
         get("/api/docs", Rule::Anyone, openapi::page).says("This description as a page").text(&["text/html"]),
         get("/api/docs/page.js", Rule::Anyone, openapi::script).says("That page's script").text(&["text/javascript"]),
         get("/api/docs/page.css", Rule::Anyone, openapi::style).says("That page's style").text(&["text/css"]),
+        post("/api/webhooks/bitbucket/{name}", Rule::Anyone, webhooks::bitbucket)
+            .up_to(webhooks::MAX_BODY_BYTES)
+            .says("Webhooks of a Bitbucket that the configuration names, which signs them")
+            .json::<Taken>(202)
+            .fails(&[E::NotFound, E::NotAllowed]),
         get("/api/audit", Rule::Viewer, audit::list)
             .says("Who did what, when and from where; the newest first")
             .json::<Page<AuditEntry>>(200),
@@ -176,6 +183,22 @@ fn of_sandboxes() -> Vec<Served> {
             .nothing(204)
             .json::<SandboxDetail>(202)
             .fails(&[E::Conflict]),
+        put("/api/sandboxes/{name}", Rule::NewSandbox, manifest::apply)
+            .says("Makes or changes a sandbox as a document says, which is JSON or YAML (application/yaml): 201 when it was made, 202 when something has begun")
+            .example(json!({ "services": [{ "repo": "eredar", "branch": "feature/greeting" }], "expires_in": "7d" }))
+            .json::<AppliedSandbox>(200)
+            .json::<AppliedSandbox>(201)
+            .json::<AppliedSandbox>(202)
+            .fails(&[E::NotFound, E::Conflict]),
+        post("/api/sandboxes/{name}/diff", Rule::Viewer, manifest::diff)
+            .says("What applying the document would change")
+            .example(json!({ "services": [{ "repo": "eredar", "branch": "feature/greeting" }] }))
+            .json::<SandboxChanges>(200)
+            .fails(&[E::NotFound, E::Conflict]),
+        get("/api/sandboxes/{name}/export", Rule::Viewer, manifest::export)
+            .says("The document that, applied, gives the same sandbox: YAML, unless JSON is asked for")
+            .text(&["application/yaml"])
+            .json::<Manifest>(200),
         post("/api/sandboxes/{name}/deploy", Rule::Sandbox, lifecycle::deploy)
             .once(Holds::Plain)
             .says("Deploys every service of a sandbox, then sets the routes it wants")

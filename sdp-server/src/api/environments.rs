@@ -32,7 +32,7 @@ pub(super) async fn one(
 }
 
 /// The environment, or that there is none.
-pub(super) async fn find(state: &AppState, name: &EnvironmentName) -> Result<Environment, ApiError> {
+pub(crate) async fn find(state: &AppState, name: &EnvironmentName) -> Result<Environment, ApiError> {
     state.store().environment(name).await?.ok_or_else(|| ApiError::not_found("environment", name))
 }
 

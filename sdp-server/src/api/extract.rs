@@ -113,7 +113,7 @@ pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<
     }
 }
 
-/// A body of an agent's messages.
+/// A body as it is.
 #[derive(Debug)]
 pub(super) struct Messages(pub(super) Bytes);
 

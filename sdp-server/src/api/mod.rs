@@ -15,6 +15,7 @@ mod idempotency;
 mod lifecycle;
 mod live;
 mod logs;
+mod manifest;
 mod metrics;
 mod openapi;
 mod repos;
@@ -28,6 +29,7 @@ mod stream;
 mod templates;
 mod tokens;
 mod users;
+mod webhooks;
 
 use std::sync::LazyLock;
 
@@ -41,11 +43,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem};
 
-pub(crate) use self::idempotency::KEPT;
-pub(crate) use self::routes::{Wanted, own_url, set as set_routes};
 pub use self::{
     endpoint::Endpoint,
     extract::{Json, Path, Query, SecretJson},
+};
+pub(crate) use self::{
+    environments::find as find_environment,
+    idempotency::KEPT,
+    routes::{Wanted, own_url, set as set_routes},
 };
 use crate::{ApiError, AppState};
 

@@ -152,9 +152,12 @@ struct TemplatePath {
 async fn standing(parts: &mut Parts, state: &AppState, rule: Rule, signed_in: &SignedIn) -> Result<Standing, ApiError> {
     let store = state.store();
     let (owner, sandbox, what) = match rule {
-        Rule::Sandbox => {
+        Rule::Sandbox | Rule::NewSandbox => {
             let Path(SandboxPath { name }) = Path::from_request_parts(parts, state).await?;
             let sandbox = store.sandbox(&name).await?;
+            if sandbox.is_none() && rule == Rule::NewSandbox {
+                return Ok(Standing::Owner);
+            }
             let sandbox = sandbox.ok_or_else(|| ApiError::not_found("sandbox", &name).field("name"))?;
             (sandbox.owner.clone(), Some(sandbox), format!("sandbox {name}"))
         }

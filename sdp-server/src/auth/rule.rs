@@ -17,6 +17,8 @@ pub enum Rule {
     Developer,
     /// Developers who own the sandbox that the path names, or with whom it is shared.
     Sandbox,
+    /// Developers, where there is no sandbox of the path's name yet; else as [`Sandbox`](Self::Sandbox).
+    NewSandbox,
     /// Developers who own the sandbox of the deployment that the path names, or with whom it is shared; of a quick
     /// deploy, and of one whose sandbox is gone, who asked for it.
     Deployment,
@@ -28,13 +30,14 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Anyone,
         Self::Agent,
         Self::Session,
         Self::Viewer,
         Self::Developer,
         Self::Sandbox,
+        Self::NewSandbox,
         Self::Deployment,
         Self::Template,
         Self::Admin,
@@ -49,6 +52,7 @@ impl Rule {
             Self::Viewer => "viewer",
             Self::Developer => "developer",
             Self::Sandbox => "sandbox",
+            Self::NewSandbox => "new-sandbox",
             Self::Deployment => "deployment",
             Self::Template => "template",
             Self::Admin => "admin",
@@ -64,6 +68,9 @@ impl Rule {
             Self::Viewer => "For viewers and up; scope `read`.",
             Self::Developer => "For developers and up; scope `deploy`.",
             Self::Sandbox => "For the sandbox's owner, those it is shared with, and admins; scope `deploy`.",
+            Self::NewSandbox => {
+                "For developers and up, of a new sandbox; else for its owner, those it is shared with, and admins; scope `deploy`."
+            }
             Self::Deployment => {
                 "For the owner of the deployment's sandbox, those it is shared with, and admins, or of a quick deploy who asked for it; scope `deploy`."
             }
@@ -77,7 +84,9 @@ impl Rule {
         match self {
             Self::Anyone | Self::Agent => None,
             Self::Session | Self::Viewer => Some(Role::Viewer),
-            Self::Developer | Self::Sandbox | Self::Deployment | Self::Template => Some(Role::Developer),
+            Self::Developer | Self::Sandbox | Self::NewSandbox | Self::Deployment | Self::Template => {
+                Some(Role::Developer)
+            }
             Self::Admin => Some(Role::Admin),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use sdp_core::{
-    AgentName, ErrorCode, Sandbox, Services,
+    AgentName, ErrorCode, Sandbox, ServiceSpec, Services,
     api::{CreateDeployment, DeployedSandbox, RefusedService},
 };
 
@@ -14,8 +14,7 @@ use crate::{
     hub::{Asker, Destination},
 };
 
-/// Deploys these services of a sandbox side by side, spread over the agents. One that cannot be deployed stops no
-/// other.
+/// Deploys these services of a sandbox side by side.
 ///
 /// # Errors
 /// When nothing could be deployed, the first reason.
@@ -30,10 +29,28 @@ pub(crate) async fn deploy_all(
             format!("sandbox {} has no services yet: deploy a repo into it, or make it from a template", sandbox.name);
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
     }
+    let answer = deploy_each(state, asker, sandbox, services.iter()).await?;
+    match answer.refused.first() {
+        Some(first) if answer.deployments.is_empty() => Err(ApiError(first.problem.clone())),
+        _ => Ok(answer),
+    }
+}
+
+/// Deploys these services of a sandbox side by side, spread over the agents. One that cannot be deployed stops no
+/// other.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn deploy_each(
+    state: &AppState,
+    asker: &Asker,
+    sandbox: Sandbox,
+    services: impl Iterator<Item = &ServiceSpec>,
+) -> Result<DeployedSandbox, ApiError> {
     let destination = destination(state, sandbox).await?;
     let mut planned: BTreeMap<AgentName, u32> = BTreeMap::new();
     let mut plans = Vec::new();
-    for service in services.iter() {
+    for service in services {
         let agent = state.hub().choose(&destination, &service.repo, None, &planned).await;
         if let Ok(agent) = &agent {
             *planned.entry(agent.clone()).or_default() += 1;
@@ -57,10 +74,7 @@ pub(crate) async fn deploy_all(
             Err(refused) => answer.refused.push(refused),
         }
     }
-    match answer.refused.first() {
-        Some(first) if answer.deployments.is_empty() => Err(ApiError(first.problem.clone())),
-        _ => Ok(answer),
-    }
+    Ok(answer)
 }
 
 async fn begin(

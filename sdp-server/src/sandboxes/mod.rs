@@ -1,10 +1,12 @@
-//! What is done to a whole sandbox: deploying all of it, putting it to sleep and waking it, setting its wanted
-//! routes, tearing it down.
+//! What is done to a whole sandbox: deploying all of it, making it as its document says, putting it to sleep
+//! and waking it, setting its wanted routes, tearing it down.
 //!
 //! The database says what a sandbox is to be, and [`step`] brings it there as far as agents can be reached. What is
 //! left is done by a later step: after an agent is back, after a restart of the server.
 
+mod apply;
 mod deploy;
+mod removal;
 mod routes;
 mod sleep;
 mod teardown;
@@ -13,7 +15,8 @@ mod turns;
 use sdp_core::{Environment, Sandbox, SandboxName, SandboxState, problem::chain};
 
 pub(crate) use self::{
-    deploy::deploy_all,
+    apply::{By, apply, plan, spec},
+    deploy::{deploy_all, deploy_each},
     teardown::remove,
     turns::{Turn, Turns},
 };
@@ -38,7 +41,7 @@ pub(crate) async fn destination(state: &AppState, sandbox: Sandbox) -> Result<De
 /// Whether a sandbox may not be as the database says it is to be.
 pub(crate) fn needs_a_step(record: &SandboxRecord) -> bool {
     match record.sandbox.state {
-        SandboxState::Active => record.routes_due || !record.slept.is_empty(),
+        SandboxState::Active => record.routes_due || !record.slept.is_empty() || !record.removing.is_empty(),
         SandboxState::Asleep | SandboxState::Deleting => true,
     }
 }
@@ -52,11 +55,14 @@ pub(crate) async fn step(state: &AppState, name: &SandboxName, _turn: Turn) -> R
     let Some(record) = state.store().sandbox_record(name).await? else { return Ok(None) };
     let done = match record.sandbox.state {
         SandboxState::Deleting => teardown::run(state, &record).await,
-        SandboxState::Asleep => sleep::stop(state, &record).await,
-        SandboxState::Active => match sleep::start(state, &record).await {
-            Ok(()) => routes::set_due(state, name).await,
-            failed => failed,
-        },
+        SandboxState::Asleep => sleep::stop(state, &record).await.and(removal::run(state, &record).await),
+        SandboxState::Active => {
+            let removed = removal::run(state, &record).await;
+            match sleep::start(state, &record).await {
+                Ok(()) => routes::set_due(state, name).await.and(removed),
+                failed => failed,
+            }
+        }
     };
     if let Err(error) = &done {
         let problem = Some(error.0.detail.clone());

@@ -20,6 +20,10 @@ mod people;
 mod ports;
 #[cfg(test)]
 mod ports_tests;
+mod pull_requests;
+mod queue;
+#[cfg(test)]
+mod queue_tests;
 mod readers;
 mod retirements;
 mod routing;
@@ -46,8 +50,12 @@ pub use self::{
     people::UserRecord,
     ports::{PortChoice, PortHolder},
     routing::Claim,
-    sandboxes::SandboxRecord,
+    sandboxes::{Removal, SandboxRecord},
     version::{Expected, Version},
+};
+pub(crate) use self::{
+    pull_requests::{PullRequestKey, PullRequestRecord, Received},
+    queue::{Happening, NewTask, Task},
 };
 use self::{readers::Readers, writer::Writer};
 
@@ -62,6 +70,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0008_people.sql")),
     M::up(include_str!("migrations/0009_changes.sql")),
     M::up(include_str!("migrations/0010_idempotency.sql")),
+    M::up(include_str!("migrations/0011_deliveries.sql")),
 ];
 
 /// The database. Clones share everything.
@@ -94,6 +103,11 @@ impl Store {
         routing::give_missing_keys(&connection)?;
         let readers = Readers::open(path)?;
         Ok(Self { writer: Writer::start(connection), readers })
+    }
+
+    /// Changes whenever something was written.
+    pub(crate) fn commits(&self) -> tokio::sync::watch::Receiver<()> {
+        self.writer.commits()
     }
 
     /// Whether the database answers.

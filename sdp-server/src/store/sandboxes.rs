@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use sdp_core::{
-    AgentName, Deployment, DeploymentId, EnvironmentName, RouteTarget, Sandbox, SandboxName, SandboxState, ServiceName,
-    ServiceSpec, Services, Shape, UserName,
+    AgentName, Deployment, DeploymentId, EnvironmentName, RepoName, RouteTarget, Sandbox, SandboxName, SandboxState,
+    ServiceName, ServiceSpec, Services, Shape, UserName,
     api::{Page, SandboxFilter},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     Expected, Store, StoreError, Version,
@@ -36,8 +37,19 @@ pub struct SandboxRecord {
     pub routes_due: bool,
     /// While it is deleted: the agents that have nothing of it any more.
     pub torn_down: Vec<AgentName>,
+    /// What it still has of services that were taken out of it.
+    pub removing: Vec<Removal>,
     /// What could not be done for it yet.
     pub problem: Option<String>,
+}
+
+/// What an agent may still have of a service that was taken out of its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// The agent.
+    pub agent: AgentName,
+    /// The service's repo.
+    pub repo: RepoName,
 }
 
 impl Store {
@@ -182,6 +194,42 @@ impl Store {
             }
         });
         changed.await.map(drop)
+    }
+
+    /// Takes services out of a sandbox. What their agents have of them is still to be removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn take_out(
+        &self,
+        name: &SandboxName,
+        repos: BTreeSet<RepoName>,
+        has: Vec<Removal>,
+        deployments: BTreeSet<DeploymentId>,
+    ) -> Result<Option<SandboxRecord>, StoreError> {
+        let now = Timestamp::now();
+        self.change(name, move |record| {
+            record.used(now, false);
+            for repo in &repos {
+                record.shape.services.remove(repo);
+            }
+            // Waking it must not ask for what is gone.
+            record.slept.retain(|id| !deployments.contains(id));
+            for removal in has {
+                if !record.removing.contains(&removal) {
+                    record.removing.push(removal);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Keeps that an agent has nothing more of a service that was taken out.
+    ///
+    /// # Errors
+    /// [`StoreError::Deleting`].
+    pub async fn set_taken_out(&self, name: &SandboxName, removal: Removal) -> Result<(), StoreError> {
+        self.change(name, move |record| record.removing.retain(|other| *other != removal)).await.map(drop)
     }
 
     /// Keeps whether a sandbox's wanted routes are still to be set.
@@ -355,6 +403,8 @@ pub(super) fn deployed(connection: &Connection, deployment: &Deployment) -> Resu
     let Some(mut record) = load(connection, sandbox)? else { return Ok(()) };
     record.admit()?;
     record.used(deployment.created_at, true);
+    // It is there again.
+    record.removing.retain(|removal| removal.repo != deployment.key.repo || removal.agent != deployment.agent);
     record.shape.services.set(ServiceSpec {
         repo: deployment.key.repo.clone(),
         branch: deployment.branch.clone(),
@@ -397,7 +447,7 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
     connection
         .prepare_cached(
             "UPDATE sandboxes SET expires_at = ?2, state = ?3, services = ?4, routes = ?5, used_at = ?6, slept = ?7,
-                routes_due = ?8, problem = ?9, shared_with = ?10
+                routes_due = ?8, problem = ?9, shared_with = ?10, removing = ?11
             WHERE name = ?1",
         )?
         .execute(params![
@@ -411,6 +461,7 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
             record.routes_due,
             record.problem,
             to_json(&record.sandbox.shared_with),
+            to_json(&record.removing),
         ])?;
     Ok(())
 }
@@ -461,6 +512,7 @@ fn from_row(row: &Row<'_>) -> Result<SandboxRecord, StoreError> {
         slept: json(row, "slept")?,
         routes_due: row.get("routes_due")?,
         torn_down: json(row, "torn_down")?,
+        removing: json(row, "removing")?,
         problem: row.get("problem")?,
     })
 }

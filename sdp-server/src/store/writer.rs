@@ -22,6 +22,7 @@ pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
     /// The number of the newest change committed.
     changes: watch::Sender<i64>,
+    commits: watch::Receiver<()>,
 }
 
 impl Writer {
@@ -29,21 +30,28 @@ impl Writer {
         let (jobs, queue) = mpsc::channel();
         let changes = watch::Sender::new(0);
         let told = changes.clone();
+        let (committed, commits) = watch::channel(());
         thread::spawn(move || {
             while let Ok(first) = queue.recv() {
                 let batch = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();
                 commit(&connection, batch);
+                committed.send_replace(());
                 match changes::last(&connection) {
                     Ok(last) => drop(told.send_if_modified(|known| std::mem::replace(known, last) != last)),
                     Err(error) => tracing::error!(%error, "what changed cannot be told"),
                 }
             }
         });
-        Self { jobs, changes }
+        Self { jobs, changes, commits }
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<i64> {
         self.changes.subscribe()
+    }
+
+    /// Changes after each commit.
+    pub(super) fn commits(&self) -> watch::Receiver<()> {
+        self.commits.clone()
     }
 
     /// Runs `work` in a transaction and answers once it is durable. Giving up on the future does

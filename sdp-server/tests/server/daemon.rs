@@ -1,9 +1,25 @@
 //! The daemon as it is run.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
+    net::SocketAddr,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStderr, Command, Output, Stdio},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
 };
 
 use secrecy::SecretString;
@@ -20,6 +36,21 @@ fn sdp_server(dir: &Path) -> Command {
 fn run(command: &mut Command) -> (bool, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Starts the daemon. Gives where it serves, and what it logs from then on.
+async fn serving(command: &mut Command) -> (Child, SocketAddr, Lines<BufReader<ChildStderr>>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (address, log) = patiently(tokio::task::spawn_blocking(move || {
+        let line = log.by_ref().map(Result::unwrap).find(|line| line.contains("serving")).unwrap();
+        let address = line.split("address=").nth(1).unwrap();
+        let address = address.trim_matches(|c: char| c != ':' && !c.is_ascii_digit()).to_owned();
+        (address, log)
+    }))
+    .await
+    .unwrap();
+    (child, address.parse().unwrap(), log)
 }
 
 #[test]
@@ -59,6 +90,8 @@ fn a_configuration_is_checked_and_the_fault_named() {
         ("[agents]\nping = '1m'\n", &[], "agents.silence"),
         ("", &["--set", "session.idle=soon"], "session.idle"),
         ("", &["--log", "sdp_server=loud"], "--log"),
+        ("[[webhook]]\nname = 'a'\nurl = 'http://a'\nsecret_file = '/nowhere/x'\n", &[], "/nowhere/x"),
+        ("[[bitbucket]]\nname = 'a'\nkind = 'cloud'\n", &[], "secret_file"),
     ] {
         let (ok, _, error) = check(text, more);
         assert!(!ok && error.contains(wanted), "{text} {more:?}: {error}");
@@ -73,17 +106,7 @@ async fn the_daemon_serves_until_it_is_told_to_stop_and_logs_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let (_, token, _) = run(sdp_server(dir.path()).args(["agent", "add", "micro"]));
     let token = SecretString::from(token.trim());
-    let mut child = sdp_server(dir.path()).args(["--log", "trace"]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = patiently(tokio::task::spawn_blocking(move || {
-        let line = log.by_ref().map(Result::unwrap).find(|line| line.contains("serving")).unwrap();
-        let address = line.split("address=").nth(1).unwrap();
-        let address = address.trim_matches(|c: char| c != ':' && !c.is_ascii_digit()).to_owned();
-        (address, log)
-    }))
-    .await
-    .unwrap();
-    let (address, log) = (address.0.parse().unwrap(), address.1);
+    let (mut child, address, log) = serving(sdp_server(dir.path()).args(["--log", "trace"])).await;
     let mut agent = Agent::greet(address, hello("micro", &token)).await;
     let api = Api::sign_in(address, &mut agent, "ada").await;
     assert_eq!(api.get("/api/me").await.0, 200);
@@ -102,4 +125,71 @@ async fn the_daemon_serves_until_it_is_told_to_stop_and_logs_no_secret() {
     for secret in [crate::support::PASSWORD, crate::support::exposed(&token), &api.token] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
+}
+
+/// A certificate of an authority that is nobody's but these tests', and what accepts connections with it.
+fn acceptor() -> TlsAcceptor {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/tls");
+    let chain = vec![CertificateDer::from_pem_file(folder.join("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(folder.join("server-key.pem")).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let tls = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    TlsAcceptor::from(Arc::new(tls.with_single_cert(chain, key).unwrap()))
+}
+
+/// Has the daemon tell a webhook over https that a sandbox was made, while it trusts the certificates of this file.
+async fn told_over_https(trusts: &str, listener: &TcpListener) -> (Child, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sdp-server.toml");
+    let url = format!("https://localhost:{}/hook", listener.local_addr().unwrap().port());
+    std::fs::write(&file, format!("[[webhook]]\nname = 'chat'\nurl = '{url}'\n")).unwrap();
+    let (_, token, _) = run(sdp_server(dir.path()).args(["agent", "add", "micro"]));
+    let token = SecretString::from(token.trim());
+    let trusts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/tls").join(trusts);
+    let mut command = sdp_server(dir.path());
+    command.arg("--config").arg(&file).env("SSL_CERT_FILE", trusts).env("SDP_SERVER__WEBHOOK__CHAT__SECRET", "s3cret");
+    let (child, address, log) = serving(&mut command).await;
+    // A pipe that nobody reads would stop it.
+    tokio::task::spawn_blocking(move || log.for_each(drop));
+    let mut agent = Agent::greet(address, hello("micro", &token)).await;
+    let api = Api::sign_in(address, &mut agent, "ada").await;
+    assert_eq!(api.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    (child, dir)
+}
+
+#[tokio::test]
+async fn webhooks_are_told_over_https_where_the_machines_certificates_vouch_for_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut child, _dir) = told_over_https("ca.pem", &listener).await;
+    let body = patiently(async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor().accept(stream).await.unwrap();
+        let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap();
+            read.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&read).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n")
+                && let Ok(body) = serde_json::from_str::<Value>(body)
+            {
+                assert!(head.starts_with("POST /hook HTTP/1.1") && head.contains("x-sdp-signature: sha256="), "{head}");
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                return body;
+            }
+        }
+    });
+    assert_eq!(body.await["sandbox"]["name"], "pay");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_told_anything_over_https_whom_nobody_vouches_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A certificate that is no authority's for this server.
+    let (mut child, _dir) = told_over_https("server.pem", &listener).await;
+    let (stream, _) = patiently(listener.accept()).await.unwrap();
+    assert!(patiently(acceptor().accept(stream)).await.is_err());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

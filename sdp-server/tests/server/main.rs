@@ -4,8 +4,10 @@
 
 mod agents;
 mod audit;
+mod bitbucket;
 mod claims;
 mod daemon;
+mod declared;
 mod deployments;
 mod environments;
 mod gateway;
@@ -31,3 +33,4 @@ mod sleep;
 mod streams;
 mod support;
 mod templates;
+mod webhooks;

@@ -58,7 +58,7 @@ fn expected(rule: Rule, who: Who) -> Option<u16> {
         Rule::Session => who != Who::Anonymous && !who.is_token(),
         Rule::Viewer => who != Who::Anonymous,
         Rule::Developer => owners || matches!(who, Who::Shared | Who::Other | Who::OthersToken),
-        Rule::Sandbox | Rule::Deployment => owners || who == Who::Shared,
+        Rule::Sandbox | Rule::NewSandbox | Rule::Deployment => owners || who == Who::Shared,
         Rule::Template => owners,
         Rule::Admin => admins,
     };

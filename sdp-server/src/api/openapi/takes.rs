@@ -4,12 +4,14 @@
 use axum::extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};
 use http::{Extensions, HeaderMap};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use sdp_core::Manifest;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::{
     etag::IfMatch,
     extract::{Json, Messages, Optional, Path, Query, SecretJson},
+    manifest::Document,
 };
 use crate::{AppState, auth::SignedIn};
 
@@ -78,6 +80,12 @@ impl<T: JsonSchema + DeserializeOwned> Takes for SecretJson<T> {
 impl<T: JsonSchema + DeserializeOwned> Takes for Optional<T> {
     fn describe(inputs: &mut Inputs) {
         inputs.body = Some(Body::json::<T>(false));
+    }
+}
+
+impl Takes for Document {
+    fn describe(inputs: &mut Inputs) {
+        inputs.body = Some(Body::json::<Manifest>(true));
     }
 }
 

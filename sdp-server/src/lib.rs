@@ -7,6 +7,7 @@ pub mod backup;
 pub mod bitbucket;
 pub mod cli;
 pub mod config;
+mod ended;
 pub mod error;
 pub mod events;
 pub mod hub;
@@ -19,6 +20,7 @@ mod sandboxes;
 mod serve;
 pub mod store;
 mod tls;
+pub mod traces;
 mod upkeep;
 pub mod webhooks;
 

@@ -99,9 +99,10 @@ pub(crate) async fn run(state: AppState) {
 async fn sync(state: &AppState, scope: &Scope) -> Result<(), ApiError> {
     let facts = Facts::read(state).await?;
     let waiting = state.store().retirements().await?;
-    let of_waiting = facts.deployments.iter().filter(|deployment| waiting.contains(&deployment.id));
-    let concerned: BTreeSet<_> =
-        scope.sandboxes.iter().chain(of_waiting.filter_map(|deployment| deployment.key.sandbox.as_ref())).collect();
+    let mut concerned = scope.sandboxes.clone();
+    for id in &waiting {
+        concerned.extend(state.store().deployment(*id).await?.and_then(|deployment| deployment.key.sandbox));
+    }
     let agents = state.hub().agents().await?;
     let inventory = |name: &AgentName| {
         let agent = agents.iter().find(|agent| agent.name == *name && agent.connected);

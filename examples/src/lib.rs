@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 pub mod api;
+pub mod canaries;
 pub mod content;
+mod control;
 mod daemon;
 pub mod judge;
 pub mod leftovers;
 pub mod load;
 pub mod middlebox;
 pub mod playground;
+pub mod pull_requests;
 pub mod ports;
 pub mod stable;
 pub mod story;

@@ -33,12 +33,7 @@ enum Run {
 
 impl Control {
     /// Starts one with its files in `dir`, and waits until it answers.
-    pub(crate) async fn start(
-        dir: &Path,
-        port: u16,
-        settings: &str,
-        program: Option<PathBuf>,
-    ) -> Result<Self, Failed> {
+    pub(crate) async fn start(dir: &Path, port: u16, settings: &str, program: Option<PathBuf>) -> Result<Self, Failed> {
         let (address, data_dir) = (SocketAddr::from(([127, 0, 0, 1], port)), dir.join("server"));
         let config = dir.join("sdp-server.toml");
         fs::write(&config, format!("listen = \"{address}\"\ndata_dir = {data_dir:?}\n{settings}"))?;

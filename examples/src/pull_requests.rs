@@ -53,12 +53,8 @@ impl Bitbucket {
     pub async fn start(secret: &str, token: &str) -> Result<Self, Failed> {
         let host = BitbucketHost::start(BitbucketKind::DataCenter, token).await?;
         let files = tempfile::tempdir()?;
-        let bitbucket = Self {
-            host,
-            secret: secret.into(),
-            files,
-            client: reqwest::Client::builder().no_proxy().build()?,
-        };
+        let bitbucket =
+            Self { host, secret: secret.into(), files, client: reqwest::Client::builder().no_proxy().build()? };
         fs::write(bitbucket.file("secret"), format!("{secret}\n"))?;
         fs::write(bitbucket.file("token"), format!("{token}\n"))?;
         Ok(bitbucket)
@@ -151,7 +147,9 @@ impl Bitbucket {
         };
         match &eventually(&format!("a comment with {word:?}"), comments).await?[..] {
             [(_, text)] => Ok(text.clone()),
-            several => Err(Failed(format!("there is one comment, which is kept up to date, but not here: {several:?}"))),
+            several => {
+                Err(Failed(format!("there is one comment, which is kept up to date, but not here: {several:?}")))
+            }
         }
     }
 }

@@ -15,11 +15,8 @@ use serde_json::{Value, json};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_request_has_a_sandbox_from_its_opening_to_its_merge() {
     let bitbucket = Bitbucket::start("what webhooks are signed with", "what Bitbucket is asked with").await.unwrap();
-    let options = Options {
-        server_settings: bitbucket.settings("shop"),
-        agents_sign_in: true,
-        ..Options::new(Runner::Process)
-    };
+    let options =
+        Options { server_settings: bitbucket.settings("shop"), agents_sign_in: true, ..Options::new(Runner::Process) };
     let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     let api = playground.sign_in().await.unwrap();
     let template = json!({ "name": "shop", "services": [{ "repo": SERVICE, "branch": "main" }] });

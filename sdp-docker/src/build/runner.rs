@@ -332,7 +332,8 @@ mod tests {
             let sink = MaskingSink::default();
             let fill = |count: u32| format!("head -c {count} /dev/zero | tr '\\0' x");
             let script = format!("{}; printf {SECRET}; {}; exit 1", fill(before), fill(30_000));
-            let Outcome::Failed { last_lines, .. } = sh(&script, &sink, &CancellationToken::new()).await.unwrap() else {
+            let Outcome::Failed { last_lines, .. } = sh(&script, &sink, &CancellationToken::new()).await.unwrap()
+            else {
                 panic!("it fails")
             };
             let told = sink.0.lines()[1..].concat();

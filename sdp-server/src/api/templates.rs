@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, ErrorCode, Shape, Template, TemplateName, UserName,
@@ -108,5 +107,5 @@ async fn template(
         let sentence = "expires_in must be some time, such as \"7d\"";
         return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
     }
-    Ok(Template { name, owner: owner.clone(), saved_at: Timestamp::now(), shape, expires_in: body.expires_in })
+    Ok(Template { name, owner: owner.clone(), saved_at: crate::store::now(), shape, expires_in: body.expires_in })
 }

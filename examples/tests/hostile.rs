@@ -345,12 +345,15 @@ async fn hostile_repos_run_nothing_and_reach_nowhere() {
     let (playground, api) = playground(String::new()).await;
     api.post::<_, Value>("/api/sandboxes", &json!({ "name": "target" })).await.unwrap();
     let mut outcomes = Vec::new();
-    for (what, entries) in commits(&trap) {
+    for (at, (what, entries)) in commits(&trap).into_iter().enumerate() {
         if let Err(error) = commit(&playground.git().path(PLAIN), "hostile", &entries) {
             outcomes.push(format!("{what}: git itself refuses it: {error}"));
             continue;
         }
-        for sandbox in [None, Some("target")] {
+        // Where something was before, and where nothing was.
+        let fresh = format!("fresh{at}");
+        api.post::<_, Value>("/api/sandboxes", &json!({ "name": fresh })).await.unwrap();
+        for sandbox in [None, Some("target"), Some(&fresh)] {
             let ended = ended(&api, sandbox, PLAIN, "hostile").await;
             outcomes.push(format!("{what}: {} {:?}", ended.state, ended.failure.map(|it| it.reason)));
             assert_eq!(trap.sprung().unwrap(), [""; 0], "{what}");

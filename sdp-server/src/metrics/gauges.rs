@@ -7,10 +7,13 @@ use sdp_core::{DeploymentState, SandboxState};
 
 use crate::{ApiError, AppState};
 
+/// A gauge's name, what it tells, and its values by their labels.
+type Gauge = (&'static str, &'static str, Vec<(String, f64)>);
+
 /// One look at everything that is so at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
-    lines: Vec<(&'static str, &'static str, Vec<(String, f64)>)>,
+    lines: Vec<Gauge>,
 }
 
 impl Gauges {

@@ -5,7 +5,6 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
     Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox, UserName,
@@ -146,7 +145,7 @@ impl Hub {
             url: None,
             env: body.env,
             user,
-            created_at: Timestamp::now(),
+            created_at: crate::store::now(),
             finished_at: None,
             rollback_of: earlier.as_ref().map(|earlier| earlier.deployment),
             stages: Vec::new(),

@@ -346,3 +346,31 @@ async fn a_sandbox_that_was_made_while_a_document_was_on_its_way_is_its_makers()
     assert_eq!(eve.get("/api/sandboxes/pay").await.1["owner"], "eve");
     plane.server.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_is_answered_when_something_is_made_is_what_is_read_later() {
+    let plane = Plane::new().await;
+    let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
+    let (_, token) = api.post("/api/tokens", json!({ "name": "ci", "scopes": ["read"] })).await;
+    let (_, template) =
+        api.post("/api/templates", json!({ "name": "t", "services": [{ "repo": "eredar", "branch": "main" }] })).await;
+    let (_, sandbox) = api.post("/api/sandboxes", json!({ "name": "pay", "expires_in": "1h" })).await;
+    let plane = plane.restarted().await;
+    agent.gone().await;
+    let mut api = Api::new(plane.address());
+    api.token = token["secret"].as_str().unwrap().into();
+    for (path, fields, made) in [
+        ("/api/templates/t", &["saved_at"][..], &template),
+        ("/api/sandboxes/pay", &["created_at", "expires_at"], &sandbox),
+    ] {
+        let (_, read) = api.get(path).await;
+        for field in fields {
+            assert_eq!(read[field], made[field], "{path} {field}");
+        }
+    }
+    let (_, me) = api.get("/api/me").await;
+    for field in ["created_at", "expires_at"] {
+        assert_eq!(me["token"][field], token[field], "{field}");
+    }
+    plane.server.shutdown().await;
+}

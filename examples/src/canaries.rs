@@ -148,7 +148,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
     fn a_secret_is_found_in_files_and_in_processes() {
         let canaries = Canaries::default().with("it", SECRET);
         let dir = tempfile::tempdir().unwrap();

@@ -372,7 +372,6 @@ fn git(repo: &Path, arguments: &[&str], input: &str) -> Result<String, Failed> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
     use super::*;
 

@@ -1,7 +1,6 @@
 //! A pull request on real parts: opened, it has a sandbox that a real agent built from a real git host with the
 //! credential that its operator configured; its Bitbucket is told how that is; pushed to, it is deployed again; merged,
 //! everything is gone.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use sdp_core::{DeploymentState, api::SandboxDetail};
 use sdp_examples::{

@@ -3,12 +3,7 @@
 //! processes of their own, which are this program again.
 //!
 //! Arguments: the beginning of the names of what to measure: `cargo bench --bench api -- slow`.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a benchmark stops where it cannot go on, and prints"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops where it cannot go on, and prints")]
 
 mod bare;
 mod client;

@@ -32,7 +32,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>, StoreError> {
-        self.readers.read(move |connection| load(connection, id)).await
+        self.readers.look(move |connection| load(connection, id)).await
     }
 
     /// One page of deployments, newest first. A limit out of range is taken to the nearest allowed.

@@ -191,9 +191,8 @@ impl Hub {
             Ok(_) => self.refuse(id, RequestError::Unexpected { agent }).await,
             Err(error @ (RequestError::Lost { .. } | RequestError::Timeout { .. })) => {
                 tracing::warn!(deployment = %id, error = chain(&error), "whether a deployment has begun is not known yet");
-                let mut problem = Problem::from(&error);
-                problem.detail = format!("{}; deployment {id} stays queued until the agent tells", problem.detail);
-                Err(ApiError(problem))
+                // Said to have failed, it would be asked for twice.
+                Ok(deployment)
             }
             Err(error) => self.refuse(id, error).await,
         }

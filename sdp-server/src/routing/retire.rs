@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sdp_core::{DeploymentId, DeploymentState, ErrorCode, SandboxName, problem::chain, protocol::RequestBody};
+use sdp_core::{Deployment, DeploymentState, ErrorCode, SandboxName, problem::chain, protocol::RequestBody};
 
 use super::facts::Facts;
 use crate::{ApiError, AppState, hub::RequestError};
@@ -12,12 +12,12 @@ use crate::{ApiError, AppState, hub::RequestError};
 pub(super) async fn replaced(
     state: &AppState,
     facts: &Facts,
-    waiting: Vec<DeploymentId>,
+    waiting: &[Deployment],
     sandboxes: &BTreeSet<&SandboxName>,
 ) -> Result<(), ApiError> {
     let store = state.store();
-    for id in waiting {
-        let Some(deployment) = store.deployment(id).await? else { continue };
+    for deployment in waiting {
+        let id = deployment.id;
         let sandbox = deployment.key.sandbox.as_ref().filter(|sandbox| facts.sandboxes.contains_key(*sandbox));
         // All of it is gone with its sandbox; of one that failed, what it was to replace serves on.
         let Some(sandbox) =

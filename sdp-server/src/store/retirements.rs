@@ -2,7 +2,7 @@
 
 use sdp_core::{Deployment, DeploymentId};
 
-use super::{Store, StoreError, values::text};
+use super::{Store, StoreError, deployments::select};
 
 impl Store {
     /// Keeps that a deployment's agent waits to be told. False, and nothing is kept, when nothing runs or is about to that it would
@@ -32,16 +32,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn retirements(&self) -> Result<Vec<DeploymentId>, StoreError> {
+    pub async fn retirements(&self) -> Result<Vec<Deployment>, StoreError> {
         self.readers
             .read(|connection| {
-                let mut statement = connection.prepare_cached("SELECT deployment FROM retirements")?;
-                let mut rows = statement.query([])?;
-                let mut found = Vec::new();
-                while let Some(row) = rows.next()? {
-                    found.push(text(row, "deployment")?);
-                }
-                Ok(found)
+                let query = "SELECT d.* FROM deployments d JOIN retirements r ON r.deployment = d.id ORDER BY d.id";
+                select(connection, query, &[])
             })
             .await
     }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use reqwest::Method;
 use sdp_core::protocol::{Outcome, ReplyBody, RequestBody};
-use sdp_core::{Deployment, DeploymentId, DeploymentState, ErrorCode, InstanceKey};
+use sdp_core::{DeploymentId, DeploymentState, ErrorCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Agent, Api, Plane, done, exposed, hello, inventory, on_disk, patiently, refused, until};
+use crate::support::{Agent, Api, Plane, done, exposed, hello, inventory, left, on_disk, patiently, refused, until};
 
 /// Who uses a token in place of a session.
 fn with_token(plane: &Plane, secret: &Value) -> Api {
@@ -292,23 +292,7 @@ async fn who_had_a_sandbox_before_does_nothing_to_the_one_that_has_its_name_now(
     let (mut agent, _, _) = plane.ready(inventory(&["eredar"])).await;
     let bob = Api::sign_in(plane.address(), &mut agent, "bob").await;
     let eve = Api::sign_in(plane.address(), &mut agent, "eve").await;
-    let earlier = Deployment {
-        id: DeploymentId::new(),
-        key: InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap()),
-        branch: "main".parse().unwrap(),
-        commit: None,
-        agent: "micro".parse().unwrap(),
-        state: DeploymentState::Stopped,
-        failure: None,
-        host_port: None,
-        url: None,
-        env: Default::default(),
-        user: "bob".parse().unwrap(),
-        created_at: jiff::Timestamp::now(),
-        finished_at: None,
-        rollback_of: None,
-        stages: Vec::new(),
-    };
+    let earlier = left(DeploymentId::new(), "pay", DeploymentState::Stopped);
     plane.server.state().store().insert_deployment(&earlier).await.unwrap();
     assert_eq!(eve.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
     for act in ["retry", "restart", "stop", "cancel", "rollback"] {

@@ -279,8 +279,9 @@ impl Inner {
     async fn make(&self, change: &Arc<Change>, committed: &ConfigFile) -> Result<Vec<String>, RouteError> {
         let mut warnings = Vec::new();
         let write = Arc::clone(change);
-        warnings.extend(blocking(move || write.write()).await?);
-        warnings.extend(self.take_over(change, committed).await?);
+        let (written, url) = tokio::join!(blocking(move || write.write()), self.url());
+        warnings.extend(written?);
+        warnings.extend(self.take_over(change, committed, url).await?);
         let confirm = Arc::clone(change);
         blocking(move || confirm.confirm()).await?;
         Ok(warnings)
@@ -298,11 +299,15 @@ impl Inner {
 
     /// Has the gateway take the change over, and asks it what it uses. A warning, not an error, is a gateway that does not
     /// run or cannot be asked, and a service the change is not about: others must not suffer from it.
-    async fn take_over(&self, change: &Change, committed: &ConfigFile) -> Result<Option<String>, RouteError> {
+    async fn take_over(
+        &self,
+        change: &Change,
+        committed: &ConfigFile,
+        url: Option<Url>,
+    ) -> Result<Option<String>, RouteError> {
         self.set_seen(Seen::new());
         let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
         let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
-        let url = self.url().await;
         let question = url.as_ref().map(|base| Question {
             base,
             site: &change.site,

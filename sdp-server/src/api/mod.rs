@@ -35,12 +35,12 @@ use std::sync::LazyLock;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem};
 
 pub use self::{
@@ -52,7 +52,7 @@ pub(crate) use self::{
     idempotency::KEPT,
     routes::{Wanted, own_url, set as set_routes},
 };
-use crate::{ApiError, AppState};
+use crate::{ApiError, AppState, dashboard};
 
 /// The largest body that is read: none of the API's comes near it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -71,6 +71,11 @@ pub(crate) fn router(state: AppState) -> Router {
 /// Every endpoint there is, with its rule.
 pub fn endpoints() -> Vec<Endpoint> {
     endpoints::served().into_iter().map(|served| served.endpoint).collect()
+}
+
+/// The OpenAPI document, as `/api/openapi.json` answers it.
+pub fn document() -> Bytes {
+    DOCUMENT.clone()
 }
 
 /// The OpenAPI document, which is the same for every server.
@@ -105,8 +110,12 @@ fn same_name<T: PartialEq + std::fmt::Display>(path: &T, body: Option<&T>) -> Re
     }
 }
 
-async fn unknown_path(uri: Uri) -> ApiError {
-    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+/// The dashboard's, where no endpoint is.
+async fn unknown_path(State(state): State<AppState>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    let page = reads.then(|| dashboard::serve(uri.path(), &headers, state.config().public_url().path())).flatten();
+    let nothing = || ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path())).into_response();
+    page.unwrap_or_else(nothing)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {

@@ -1,0 +1,90 @@
+// Every page in both themes at two widths, into the folder `screenshots`.
+import { mkdirSync } from "node:fs";
+import { call, newPage, settled, signIn, withBrowser } from "./browser.mjs";
+
+const folder = process.env.SCREENSHOTS ?? new URL("../screenshots/", import.meta.url).pathname;
+const WIDTHS = [[1440, 900], [360, 780]];
+
+async function fill(page) {
+  const deploy = (sandbox, repo, branch, env = {}) =>
+    call(page, "POST", sandbox ? `/api/sandboxes/${sandbox}/deployments` : "/api/deployments", { repo, branch, env });
+  await settled(page, (await deploy(undefined, "erangel-ocean", "main")).id);
+  for (const [name, expires_in] of [["checkout", "7d"], ["holiday-prices", "20h"], ["search-rework", "14d"]]) {
+    await call(page, "POST", "/api/sandboxes", { name, expires_in });
+  }
+  const made = [
+    await deploy("checkout", "eredar", "feature/greeting", { MODE: "test", PRICE_SERVICE_TIMEOUT: "250ms" }),
+    await deploy("checkout", "illidan", "main"),
+    await deploy("holiday-prices", "illidan", "feature/greeting"),
+  ];
+  for (const { id } of made) await settled(page, id);
+  const failed = await deploy("checkout", "chatty", "main");
+  await settled(page, failed.id);
+  await call(page, "PUT", "/api/sandboxes/checkout/routes/eredar", { target: "sandbox", reason: "trying the new greeting", expires_in: "2h" });
+  await call(page, "PUT", "/api/sandboxes/holiday-prices/routes/illidan", { target: "sandbox" });
+  await call(page, "POST", "/api/templates", { name: "checkout", from_sandbox: "checkout" });
+  await call(page, "POST", "/api/environments", { name: "qa", env: { MODE: "qa" }, ports: "21000-21499", sandbox_lifetime: "3d", idle_after: "12h" });
+  await call(page, "POST", "/api/tokens", { name: "nightly build", scopes: ["deploy"] });
+  await call(page, "POST", "/api/agents", { name: "micro-93" });
+  return { running: made[0].id, failed: failed.id };
+}
+
+function pages({ running, failed }) {
+  const click = (name) => (page) => page.getByRole("button", { name }).first().click();
+  return [
+    ["overview", "/"],
+    ["deploy", "/deploy?repo=eredar", async (page) => {
+      await page.getByLabel("Branch").fill("fea");
+      await page.getByRole("option", { name: /feature/ }).waitFor();
+    }],
+    ["sandboxes", "/sandboxes"],
+    ["create", "/sandboxes?template=checkout"],
+    ["sandbox", "/sandboxes/checkout"],
+    ["deployment", `/deployments/${running}`],
+    ["failure", `/deployments/${failed}`, (page) => page.getByLabel("Search the log").fill("module_3")],
+    ["history", "/history"],
+    ["templates", "/templates"],
+    ["environments", "/environments"],
+    ["agents", "/agents"],
+    ["audit", "/audit"],
+    ["tokens", "/tokens"],
+    ["new-token", "/tokens", click("New token")],
+    ["users", "/users"],
+    ["settings", "/settings"],
+    ["palette", "/", async (page) => {
+      await page.keyboard.press("Control+k");
+      await page.getByRole("combobox", { name: "Go to or do" }).fill("ere");
+    }],
+  ];
+}
+
+await withBrowser(async (browser) => {
+  mkdirSync(folder, { recursive: true });
+  const page = await newPage(browser);
+  await signIn(page);
+  const all = pages(await fill(page));
+  const state = await page.context().storageState();
+  for (const colorScheme of ["light", "dark"]) {
+    for (const [width, height] of WIDTHS) {
+      const options = { colorScheme, viewport: { width, height }, reducedMotion: "reduce" };
+      const shoot = async (page, name) => page.screenshot({ path: `${folder}/${name}-${colorScheme}-${width}.png` });
+      const guest = await newPage(browser, options);
+      await guest.goto(`${process.env.SDP_URL}/sign-in`);
+      await guest.getByLabel("Git user").waitFor();
+      await shoot(guest, "sign-in");
+      await guest.context().close();
+      const seen = await newPage(browser, { ...options, storageState: state });
+      for (const [name, path, prepare] of all) {
+        await seen.goto(`${process.env.SDP_URL}${path}`);
+        await seen.locator("h1").first().waitFor();
+        await seen.locator(".skeletons").first().waitFor({ state: "detached" });
+        await prepare?.(seen);
+        await seen.waitForTimeout(350);
+        await shoot(seen, name);
+      }
+      for (const complaint of seen.complaints) console.log(`${colorScheme} ${width}: ${complaint}`);
+      await seen.context().close();
+    }
+  }
+  console.log(`the pictures are in ${folder}`);
+});

@@ -1,0 +1,38 @@
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import react from "@vitejs/plugin-react";
+import { defineConfig, type Plugin } from "vite";
+
+const dist = join(import.meta.dirname ?? ".", "dist");
+
+/** Where the dashboard is served from, for a web server that serves it by itself: `/sdp/`. */
+const base = process.env.BASE_PATH ?? "/";
+
+/** Packs files once, so that the server need not, and leaves `dist/.gitignore` where it is. */
+function pack(): Plugin {
+  return {
+    name: "pack",
+    apply: "build",
+    buildStart() {
+      for (const name of readdirSync(dist)) if (!name.startsWith(".")) rmSync(join(dist, name), { recursive: true });
+    },
+    closeBundle() {
+      for (const name of readdirSync(dist, { recursive: true, encoding: "utf8" })) {
+        if (!/\.(js|css|html|svg)$/.test(name)) continue;
+        writeFileSync(join(dist, `${name}.gz`), gzipSync(readFileSync(join(dist, name)), { level: 9 }));
+      }
+    },
+  };
+}
+
+export default defineConfig({
+  base: "./",
+  plugins: [
+    react(),
+    { name: "base", transformIndexHtml: (html) => html.replace('<base href="/"', `<base href="${base}"`) },
+    pack(),
+  ],
+  build: { emptyOutDir: false, target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  server: { proxy: { "/api": "http://127.0.0.1:3452", "/ws": { target: "ws://127.0.0.1:3452", ws: true } } },
+});

@@ -101,7 +101,7 @@ impl Team {
         assert_eq!(available, Runner::Docker, "no Docker engine with the test images; .ci/setup makes both");
         let options = Options {
             per_request: true,
-            server_settings: SETTINGS,
+            server_settings: SETTINGS.into(),
             deployer_settings: DRAIN,
             agent_program: Some(PathBuf::from(PROGRAM)),
             ..Options::new(Runner::Docker)

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RestartContainerOptionsBuilder};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use sdp_core::{
     Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, HostPort, Instance,
     InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
@@ -26,6 +27,9 @@ use crate::{
     },
     probe,
 };
+
+/// How many containers the engine is asked about at once.
+const INSPECTED_AT_ONCE: usize = 8;
 
 /// How often a container is made again whose network changed before it started.
 const NETWORK_TRIES: u32 = 3;
@@ -89,10 +93,10 @@ impl DockerDeployer {
         self.of_key(key).await?.0.ok_or_else(|| DeployError::NotFound { key: key.clone() })
     }
 
-    /// Refuses what would collide, before anything is touched. Answers the current and the parked
-    /// container of the job's key.
-    async fn admit(&self, job: &DeployJob) -> Result<(Option<Found>, Option<Found>), DeployError> {
-        self.image_id(job).await?;
+    /// Refuses what would collide, before anything is touched. Answers the image's id, and the current
+    /// and the parked container of the job's key.
+    async fn admit(&self, job: &DeployJob) -> Result<(String, Option<Found>, Option<Found>), DeployError> {
+        let image_id = self.image_id(job).await?;
         let name = job.key.container_name();
         let mut own_port_is_held = false;
         let (mut current, mut parked) = (None, None);
@@ -112,7 +116,7 @@ impl DockerDeployer {
         if !own_port_is_held && TcpListener::bind(address).is_err() {
             return Err(self.taken(job.host_port));
         }
-        Ok((current, parked))
+        Ok((image_id, current, parked))
     }
 
     async fn image_id(&self, job: &DeployJob) -> Result<String, DeployError> {
@@ -158,15 +162,15 @@ impl DockerDeployer {
 
     /// Creates and starts the job's container; when it cannot be started, removes it again. While
     /// the engine was away, what it answered says nothing of the container: it is made once more.
-    async fn create(&self, job: &DeployJob, artifact: &Artifact) -> Result<Instance, DeployError> {
+    async fn create(&self, job: &DeployJob, artifact: &Artifact, image_id: &str) -> Result<Instance, DeployError> {
         let outages = self.engine.outages();
-        let Err(error) = self.try_create(job, artifact).await else { return self.created(job).await };
+        let Err(error) = self.try_create(job, artifact, image_id).await else { return self.created(job).await };
         self.engine.wait().await?;
         self.remove_made(job.deployment).await?;
         if self.engine.outages() == outages {
             return Err(error);
         }
-        match self.try_create(job, artifact).await {
+        match self.try_create(job, artifact, image_id).await {
             Ok(()) => self.created(job).await,
             Err(error) => {
                 self.remove_made(job.deployment).await?;
@@ -175,10 +179,9 @@ impl DockerDeployer {
         }
     }
 
-    async fn try_create(&self, job: &DeployJob, artifact: &Artifact) -> Result<(), DeployError> {
+    async fn try_create(&self, job: &DeployJob, artifact: &Artifact, image_id: &str) -> Result<(), DeployError> {
         let name = job.key.container_name();
-        let image_id = self.image_id(job).await?;
-        let body = container::body(&self.config.owner, self.config.publish, job, artifact, &image_id)?;
+        let body = container::body(&self.config.owner, self.config.publish, job, artifact, image_id)?;
         let options = || Some(CreateContainerOptionsBuilder::new().name(&name).build());
         let docker = &self.engine.docker;
         let sandbox = networks::sandbox(&job.key, &job.repo);
@@ -280,7 +283,7 @@ impl Deployer for DockerDeployer {
     ) -> Result<Replacement, DeployError> {
         // Nothing is touched yet.
         let admitted = cancel.run_until_cancelled(self.admit(job)).await;
-        let (current, parked) = admitted.unwrap_or(Err(DeployError::Cancelled))?;
+        let (image_id, current, parked) = admitted.unwrap_or(Err(DeployError::Cancelled))?;
         let name = job.key.container_name();
         // A parked one beside a current one is what a crash after the start left.
         let (previous, leftover) = match (current, parked) {
@@ -303,8 +306,11 @@ impl Deployer for DockerDeployer {
                 return Err(error);
             }
         }
-        let created =
-            if cancel.is_cancelled() { Err(DeployError::Cancelled) } else { self.create(job, artifact).await };
+        let created = if cancel.is_cancelled() {
+            Err(DeployError::Cancelled)
+        } else {
+            self.create(job, artifact, &image_id).await
+        };
         let created = match created {
             // The last look: from here on a cancel goes through `revert`.
             Ok(current) if cancel.is_cancelled() => {
@@ -444,10 +450,12 @@ impl Deployer for DockerDeployer {
     }
 
     async fn list(&self) -> Result<Vec<Instance>, DeployError> {
-        let mut instances = Vec::new();
-        for found in self.engine.containers().await?.iter().filter(|found| found.is_of(&self.config.owner)) {
-            instances.extend(self.engine.inspected(found).await?);
-        }
+        let mut ours = self.engine.containers().await?;
+        ours.retain(|found| found.is_of(&self.config.owner));
+        // Every deployment asks for all: one after the other would take longer with each sandbox.
+        let inspected = stream::iter(ours).map(async |found| self.engine.inspected(&found).await);
+        let inspected: Vec<_> = inspected.buffer_unordered(INSPECTED_AT_ONCE).try_collect().await?;
+        let mut instances: Vec<_> = inspected.into_iter().flatten().collect();
         instances.sort_by(|a, b| (&a.key, a.parked).cmp(&(&b.key, b.parked)));
         Ok(instances)
     }

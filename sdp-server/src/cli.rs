@@ -135,6 +135,9 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   certificate = "/etc/sdp/tls.pem"      # and the authorities' below it; read again when it changes
   key = "/etc/sdp/tls.key"
 
+  [traces]                              # of deployments, to an OpenTelemetry collector
+  endpoint = "http://127.0.0.1:4318/v1/traces"
+
   [logs]                                # of deployments that have ended
   keep = "90d"
   total_mib = 10240                     # beyond it the oldest go

@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::{
     bitbucket::{self, BitbucketConfig},
+    traces::TracesConfig,
     webhooks::WebhookConfig,
 };
 
@@ -54,6 +55,8 @@ pub struct ServerConfig {
     pub logs: LogsConfig,
     /// Encrypted connections; plain ones when absent.
     pub tls: Option<TlsConfig>,
+    /// Traces of deployments; none when absent.
+    pub traces: Option<TracesConfig>,
     /// How many connections there are at most at once; more wait. Each agent, stream and browser has some.
     pub connections: usize,
     /// What `/ws/events` tells.
@@ -85,6 +88,7 @@ impl Default for ServerConfig {
             agents: AgentsConfig::default(),
             logs: LogsConfig::default(),
             tls: None,
+            traces: None,
             connections: 20_000,
             events: EventsConfig::default(),
             public_url: None,

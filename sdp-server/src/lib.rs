@@ -8,6 +8,7 @@ pub mod bitbucket;
 pub mod cli;
 pub mod config;
 mod dashboard;
+mod ended;
 pub mod error;
 pub mod events;
 pub mod hub;
@@ -20,6 +21,7 @@ mod sandboxes;
 mod serve;
 pub mod store;
 mod tls;
+pub mod traces;
 mod upkeep;
 pub mod webhooks;
 

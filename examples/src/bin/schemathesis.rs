@@ -49,7 +49,10 @@ async fn try_all(playground: &Playground, program: &str, arguments: &[String]) -
     // For what would otherwise turn the agents away that all else needs.
     api.post::<_, Value>("/api/agents", &json!({ "name": "spare" })).await?;
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis.toml");
-    let ended = tokio::process::Command::new(program)
+    // What it writes goes with the playground.
+    let program = Path::new(program).canonicalize().unwrap_or_else(|_| program.into());
+    let ended = tokio::process::Command::new(&program)
+        .current_dir(playground.dir())
         .arg("--config-file")
         .arg(config)
         .args(["run", &format!("{}/api/openapi.json", playground.base())])
@@ -58,5 +61,5 @@ async fn try_all(playground: &Playground, program: &str, arguments: &[String]) -
         .env("SDP_USER", USER)
         .status()
         .await;
-    Ok(ended.map_err(|error| Failed(format!("{program} cannot be started: {error}")))?.success())
+    Ok(ended.map_err(|error| Failed(format!("{} cannot be started: {error}", program.display())))?.success())
 }

@@ -32,17 +32,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = body(request, state).await?;
-        parse(&bytes).map(Self).map_err(|(field, error)| {
-            if field.starts_with("credentials") {
-                let sentence = "git credentials are a `username` and a `password`";
-                return at(ApiError::new(ErrorCode::InvalidInput, sentence), field);
-            }
-            let code = match error.classify() {
-                serde_json::error::Category::Data => ErrorCode::InvalidInput,
-                _ => ErrorCode::BadRequest,
-            };
-            at(ApiError::new(code, format!("the body is not valid: {error}")), field)
-        })
+        json(&bytes).map(Self)
     }
 }
 
@@ -52,7 +42,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or be `null`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Optional<T>(pub(super) T);
 
@@ -63,7 +53,11 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Optional<
         if !request.headers().contains_key(header::CONTENT_TYPE) && request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        Json::from_request(request, state).await.map(|Json(value)| Self(value))
+        let bytes = body(request, state).await?;
+        match bytes.trim_ascii() {
+            b"" | b"null" => Ok(Self(T::default())),
+            bytes => json(bytes).map(Self),
+        }
     }
 }
 
@@ -86,6 +80,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SecretJson<T> {
             _ => ApiError::new(ErrorCode::BadRequest, "the body is not JSON"),
         })
     }
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    parse(bytes).map_err(|(field, error)| {
+        if field.starts_with("credentials") {
+            let sentence = "git credentials are a `username` and a `password`";
+            return at(ApiError::new(ErrorCode::InvalidInput, sentence), field);
+        }
+        let code = match error.classify() {
+            serde_json::error::Category::Data => ErrorCode::InvalidInput,
+            _ => ErrorCode::BadRequest,
+        };
+        at(ApiError::new(code, format!("the body is not valid: {error}")), field)
+    })
 }
 
 async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {

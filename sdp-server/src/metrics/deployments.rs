@@ -1,37 +1,19 @@
 //! Deployments, as they end.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use sdp_core::{Deployment, DeploymentId};
-use tokio::sync::broadcast::error::RecvError;
+use sdp_core::Deployment;
 
 use super::{EndLabels, Metrics, StageLabels};
-use crate::AppState;
+use crate::{AppState, ended};
 
 /// Measures deployments until the server stops.
 pub(crate) async fn watch(state: AppState) {
-    let mut changes = state.hub().changes();
-    let mut under_way = HashSet::new();
-    loop {
-        match state.stopping().run_until_cancelled(changes.recv()).await {
-            Some(Ok(deployment)) => changed(state.metrics(), &mut under_way, &deployment),
-            // Then some are not counted.
-            Some(Err(RecvError::Lagged(_))) => {}
-            Some(Err(RecvError::Closed)) | None => return,
-        }
-    }
+    ended::each(&state, |deployment| measure(state.metrics(), deployment)).await;
 }
 
-/// Each is measured once: when it ends, of those that were seen under way.
-fn changed(metrics: &Metrics, under_way: &mut HashSet<DeploymentId>, deployment: &Deployment) {
-    if deployment.state.is_active() {
-        under_way.insert(deployment.id);
-        return;
-    }
-    if !under_way.remove(&deployment.id) {
-        return;
-    }
+fn measure(metrics: &Metrics, deployment: &Deployment) {
     let labels = EndLabels { repo: deployment.key.repo.to_string(), state: deployment.state.as_str() };
     let end = deployment.finished_at.unwrap_or(deployment.created_at);
     let took = between(deployment.created_at, end);

@@ -10,7 +10,15 @@ use crate::{ApiError, AppState};
 /// One look at everything that is so at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
-    lines: Vec<(&'static str, &'static str, Vec<(String, f64)>)>,
+    gauges: Vec<Gauge>,
+}
+
+/// One of them: its value for each set of labels.
+#[derive(Debug)]
+struct Gauge {
+    name: &'static str,
+    help: &'static str,
+    values: Vec<(String, f64)>,
 }
 
 impl Gauges {
@@ -61,7 +69,7 @@ impl Gauges {
     }
 
     fn add(&mut self, name: &'static str, help: &'static str, values: Vec<(String, f64)>) {
-        self.lines.push((name, help, values));
+        self.gauges.push(Gauge { name, help, values });
     }
 
     fn one(&mut self, name: &'static str, help: &'static str, value: f64) {
@@ -75,7 +83,7 @@ impl Gauges {
 
     /// Names, states and numbers only: nothing that would have to be escaped.
     pub(super) fn encode(&self, text: &mut impl fmt::Write) -> fmt::Result {
-        for (name, help, values) in &self.lines {
+        for Gauge { name, help, values } in &self.gauges {
             writeln!(text, "# HELP sdp_{name} {help}.\n# TYPE sdp_{name} gauge")?;
             for (labels, value) in values {
                 match labels.as_str() {

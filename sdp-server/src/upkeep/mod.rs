@@ -70,6 +70,7 @@ pub(crate) fn start(state: &AppState) -> TaskTracker {
     }));
     tasks.spawn(crate::routing::run(state.clone()));
     tasks.spawn(crate::metrics::watch(state.clone()));
+    tasks.spawn(crate::traces::run(state.clone()));
     tasks.spawn(crate::queue::run(state.clone()));
     tasks.close();
     tasks

@@ -36,7 +36,7 @@ async fn rolled_back(agent: &mut Agent, api: &Api, id: DeploymentId, what: &str)
         asked = Some((**request).clone());
         Outcome::Ok(ReplyBody::Done)
     };
-    let (status, deployment) = agent.during(api.post(&path(id, what), json!({})), accept).await;
+    let (status, deployment) = agent.during(api.post(&path(id, what), json!(null)), accept).await;
     assert_eq!(status, 202, "{deployment}");
     (serde_json::from_value(deployment).unwrap(), asked.unwrap())
 }
@@ -59,6 +59,10 @@ async fn a_rollback_is_a_new_deployment_of_who_asks_with_the_earlier_ones_commit
     assert!(nothing.contains("nothing of pay/eredar ran"), "{nothing}");
     let second = deployed(&mut agent, &ada, "pay", "b", json!({ "host_port": 7002 })).await;
 
+    // A body may be left out, and what is one has to be right.
+    for (body, status) in [(json!([]), 422), (json!({ "commit": "x" }), 422), (json!({ "credentials": 1 }), 422)] {
+        assert_eq!(ada.post(&path(second.id, "rollback"), body).await.0, status);
+    }
     // From what runs, to the one before.
     let (back, asked) = rolled_back(&mut agent, &bob, second.id, "rollback").await;
     assert_eq!((back.rollback_of, back.user.as_str(), &back.key), (Some(first.id), "bob", &first.key));

@@ -79,7 +79,7 @@ impl<T: JsonSchema + DeserializeOwned> Takes for SecretJson<T> {
 
 impl<T: JsonSchema + DeserializeOwned> Takes for Optional<T> {
     fn describe(inputs: &mut Inputs) {
-        inputs.body = Some(Body::json::<T>(false));
+        inputs.body = Some(Body::json::<Option<T>>(false));
     }
 }
 

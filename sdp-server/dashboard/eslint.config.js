@@ -21,7 +21,7 @@ export default ts.config(
   {
     files: ["**/*.mjs", "eslint.config.js", "public/*.js"],
     languageOptions: {
-      globals: { process: "readonly", console: "readonly", URL: "readonly", document: "readonly", localStorage: "readonly", window: "readonly", getComputedStyle: "readonly", fetch: "readonly", setTimeout: "readonly" },
+      globals: { process: "readonly", console: "readonly", URL: "readonly", document: "readonly", localStorage: "readonly", window: "readonly", getComputedStyle: "readonly", fetch: "readonly", setTimeout: "readonly", requestAnimationFrame: "readonly", performance: "readonly" },
     },
   },
 );

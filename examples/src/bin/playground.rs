@@ -112,7 +112,9 @@ fn chatty_repo(folder: &Path, git: &GitHost) -> String {
 /// A branch for each length of log; none of them comes up, for its build fails at its end.
 async fn fill_chatty(git: &GitHost) -> Result<(), Failed> {
     git.create_repo(CHATTY).await?;
-    for (branch, parent, lines) in [("main", None, 300), ("long", Some("main"), 1_000_000)] {
+    for (branch, parent, lines) in
+        [("main", None, 300), ("long", Some("main"), 200_000), ("huge", Some("main"), 1_000_000)]
+    {
         let script = format!(
             "awk 'BEGIN {{ for (i = 1; i <= {lines}; i++) {{\n\
              c = i % 97 == 0 ? \"\\033[33mwarning:\\033[0m\" : \"\\033[2m[\" i \"]\\033[0m\"\n\

@@ -77,13 +77,13 @@ export async function call(page, method, path, body) {
 }
 
 /** Asks again until `found` answers something. */
-export async function eventually(what, found) {
-  for (let tries = 0; tries < 300; tries += 1) {
+export async function eventually(what, found, times = 300) {
+  for (let tries = 0; tries < times; tries += 1) {
     const value = await found();
     if (value) return value;
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  throw new Error(`this did not happen within a minute: ${what}`);
+  throw new Error(`this did not happen in time: ${what}`);
 }
 
 /** Waits until a deployment has ended or runs, and answers its state. */
@@ -92,7 +92,7 @@ export function settled(page, id) {
   return eventually(`${id} settles`, async () => {
     const { state } = await call(page, "GET", `/api/deployments/${id}`);
     return ends.includes(state) ? state : undefined;
-  });
+  }, 2_000);
 }
 
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();

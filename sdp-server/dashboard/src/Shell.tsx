@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, Outlet, useLocation, useNavigate, useRouterState } from "@tanstack/react-router";
+import { Link, Outlet, useLocation, useRouter, useRouterState } from "@tanstack/react-router";
 import {
   Boxes, Cpu, History as HistoryIcon, KeyRound, Layers, LayoutDashboard, LayoutTemplate, LogOut, Menu as MenuIcon, Rocket, ScrollText, Search, Settings as SettingsIcon, Users as UsersIcon,
 } from "lucide-react";
@@ -11,7 +11,8 @@ import { Menu } from "./ui/menu";
 import { Loading } from "./ui/states";
 import { complain } from "./ui/toast";
 
-const Palette = lazy(() => import("./Palette"));
+const loadPalette = () => import("./Palette");
+const Palette = lazy(loadPalette);
 
 const LINKS = [
   [
@@ -35,12 +36,12 @@ const LINKS = [
 
 /** What is around every page: where to go, who one is, whether what is shown is live. */
 export function Shell() {
-  const client_ = useQueryClient();
-  const live = useMemo(() => new Live(client_), [client_]);
+  const cache = useQueryClient();
+  const live = useMemo(() => new Live(cache), [cache]);
   const link = useSyncExternalStore(live.subscribe, () => live.state);
   const me = useQuery(queries.me).data;
-  const navigate = useNavigate();
-  const location = useLocation();
+  const router = useRouter();
+  const path = useLocation({ select: (location) => location.pathname });
   const [isPaletteOpen, setPaletteOpen] = useState(false);
   const [isNavOpen, setNavOpen] = useState(false);
   const main = useRef<HTMLElement>(null);
@@ -48,17 +49,25 @@ export function Shell() {
 
   useEffect(() => live.start(), [live]);
 
+  // It is there when its key is pressed, also while the server is not.
+  useEffect(() => {
+    const timer = setTimeout(() => void loadPalette().catch(() => undefined), 1_500);
+    return () => clearTimeout(timer);
+  }, []);
+
   // The session is over, here or elsewhere.
   useEffect(() => {
-    if (me === null) void navigate({ to: "/sign-in", search: { next: location.href } });
-  }, [me, navigate, location.href]);
+    if (me === null) void router.navigate({ to: "/sign-in", search: { next: router.latestLocation.href } });
+  }, [me, router]);
 
   // A new page begins at its heading, also for who does not see it.
-  const path = location.pathname;
   const earlier = useRef(path);
   useEffect(() => {
     setNavOpen(false);
-    if (earlier.current !== path) main.current?.focus({ preventScroll: true });
+    if (earlier.current !== path) {
+      main.current?.focus({ preventScroll: true });
+      if (path.startsWith("/deployments/")) window.scrollTo(0, 0);
+    }
     earlier.current = path;
   }, [path]);
 
@@ -76,9 +85,8 @@ export function Shell() {
   const signOut = async (everywhere: boolean) => {
     try {
       await take(client.POST("/api/logout", { params: { query: everywhere ? { everywhere } : {} } }));
-      client_.clear();
-      client_.setQueryData(["me"], null);
-      await navigate({ to: "/sign-in", search: {} });
+      await router.navigate({ to: "/sign-in", search: {} });
+      cache.clear();
     } catch (error) {
       complain(error);
     }
@@ -86,14 +94,22 @@ export function Shell() {
   if (!me) return <Loading />;
   return (
     <div className="shell">
-      <a className="skip" href={`${location.href}#main`} onClick={(event) => { event.preventDefault(); main.current?.focus(); }}>
-        Skip to the page
-      </a>
       <header className="top">
+        <a
+          className="skip"
+          href="#main"
+          onClick={(event) => {
+            // The page's base is not its address.
+            event.preventDefault();
+            main.current?.focus();
+          }}
+        >
+          Skip to the page
+        </a>
         <button type="button" className="icon-button nav-toggle" aria-label="Navigation" aria-expanded={isNavOpen} aria-controls="nav" onClick={() => setNavOpen(!isNavOpen)}>
           <MenuIcon size={20} aria-hidden />
         </button>
-        <Link to="/" className="brand">
+        <Link to="/" className="brand" aria-label="SDP, overview">
           <Logo /> <span>SDP</span>
         </Link>
         <button type="button" className="search-button" onClick={() => setPaletteOpen(true)}>
@@ -141,7 +157,7 @@ export function Shell() {
           The connection to the server is lost. What is shown may be old; it is brought up to date when the server answers again.
         </p>
       ) : null}
-      <main className="main" ref={main} tabIndex={-1} aria-busy={isPending}>
+      <main id="main" className="main" ref={main} tabIndex={-1} aria-busy={isPending}>
         <Suspense fallback={<Loading />}>
           <Outlet />
         </Suspense>

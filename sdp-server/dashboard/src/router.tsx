@@ -114,7 +114,8 @@ export function createAppRouter(client: QueryClient) {
       return text === "" ? "" : `?${text}`;
     },
     defaultPreload: "intent",
-    scrollRestoration: true,
+    // A log keeps its own place.
+    scrollRestoration: ({ location }) => !location.pathname.includes("/deployments/"),
   });
 }
 

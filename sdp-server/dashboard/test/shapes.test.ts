@@ -19,7 +19,7 @@ test("a switch moves before the gateway has answered, and only that one", async 
   const table = { routes: [route({}), route({ service: "illidan" })] } as RouteTable;
   const moved = expected(table, { service: "eredar", target: "sandbox" }, "mine").routes;
   expect(moved.map((it) => position(it, "mine"))).toEqual(["sandbox", "ocp"]);
-  const back = expected({ routes: moved } as RouteTable, { service: "eredar", target: "ocp" }, "mine").routes;
+  const back = expected({ routes: moved }, { service: "eredar", target: "ocp" }, "mine").routes;
   expect(back[0]).toMatchObject({ value: "http://ocp", origin: "ocp" });
 });
 

@@ -129,7 +129,7 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
           {needle === "" ? null : (
             <>
               <span className="log-count" role="status">
-                {store.matches === 0 ? (store.isSearching ? "…" : "none") : `${Math.min(rank, store.matches)}/${store.matches.toLocaleString("en")}`}
+                {store.matches === 0 ? (store.isSearching ? "…" : "none") : current < 0 ? `${store.matches.toLocaleString("en")} found` : `${Math.min(rank, store.matches)}/${store.matches.toLocaleString("en")}`}
               </span>
               <button type="button" className="icon-button" aria-label="Previous match" onClick={() => step("match", false)}>
                 <ArrowUp size={15} aria-hidden />

@@ -1,4 +1,4 @@
-import type { Stage } from "../api/types";
+import { type DeploymentState, type Stage, isActive } from "../api/types";
 import { plain } from "./ansi";
 
 /** An event of a deployment's log, as far as it is shown. */
@@ -12,8 +12,8 @@ export type LogEvent = { seq: number; at: string } & (
   | { type: "unknown" }
 );
 
-export type RowKind = "stdout" | "stderr" | "sdp" | "stage" | "failure" | "note";
-const KINDS: readonly RowKind[] = ["stdout", "stderr", "sdp", "stage", "failure", "note"];
+export type RowKind = "stdout" | "stderr" | "sdp" | "stage" | "failure" | "state" | "note";
+const KINDS: readonly RowKind[] = ["stdout", "stderr", "sdp", "stage", "failure", "state", "note"];
 
 const LOOKS_WRONG = /\b(?:error|fatal|panic|exception|failed)\b/i;
 
@@ -190,7 +190,8 @@ function row(event: LogEvent): [RowKind, string] {
     case "stage":
       return event.status === "failed" ? ["failure", `${event.stage} failed`] : ["stage", `${event.stage} ${event.status}`];
     case "state":
-      return event.failure ? ["failure", `${event.state}: ${event.failure.reason}`] : ["stage", event.state];
+      if (event.failure) return ["failure", `${event.state}: ${plain(event.failure.reason)}`];
+      return isActive(event.state as DeploymentState) ? ["state", event.state] : ["stage", event.state];
     case "source":
       return ["note", `${event.branch} at ${event.commit}`];
     case "endpoint":

@@ -4,6 +4,7 @@ import { useEffect, useState } from "react";
 import { base } from "../api/client";
 import { queries } from "../api/queries";
 import type { Deployment } from "../api/types";
+import { plain } from "../log/ansi";
 import { LogView } from "../log/LogView";
 import { LogStore } from "../log/store";
 import { type StreamState, follow } from "../log/stream";
@@ -70,7 +71,7 @@ function Shown({ deployment }: { deployment: Deployment }) {
     >
       {failure ? (
         <div className="notice notice-error" role="alert">
-          <strong>{failure.stage ? `Stage ${failure.stage} failed` : "It failed"}.</strong> {failure.reason}
+          <strong>{failure.stage ? `Stage ${failure.stage} failed` : "It failed"}.</strong> {plain(failure.reason)}
           {failure.previous_restored === true ? " What served before serves again." : null}
           {failure.previous_restored === false ? " What served before could not be put back." : null}
         </div>

@@ -76,7 +76,7 @@ export function Home() {
         <Loaded query={recent}>
           {({ items }) =>
             items.length === 0 ? (
-              <Empty title="Nothing has been deployed" action={<Link to="/deploy" className="button">Deploy a branch</Link>} />
+              <Empty title="No branch has been deployed" action={<Link to="/deploy" className="button">Deploy one</Link>}>A branch is built on its VM and runs there.</Empty>
             ) : (
               <DeploymentRows items={items} />
             )

@@ -15,6 +15,7 @@ import { Page, Panel } from "../ui/page";
 import { Empty, Loaded } from "../ui/states";
 import { Time } from "../ui/time";
 import { complain, say } from "../ui/toast";
+import { plain } from "../log/ansi";
 import { Expiry, SaveAsTemplate, Share } from "./sandbox/dialogs";
 import { Routes } from "./sandbox/Routes";
 
@@ -199,7 +200,7 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
                     </>
                   ) : null}
                 </div>
-                {now.failure ? <p className="service-failure">{now.failure.reason}</p> : null}
+                {now.failure ? <p className="service-failure">{plain(now.failure.reason)}</p> : null}
               </li>
             );
           })}

@@ -22,21 +22,21 @@ export function Timeline({ deployment }: { deployment: Deployment }) {
   const records = new Map(deployment.stages.map((record) => [record.stage, record]));
   const times = STAGES.map((stage) => {
     const record = records.get(stage);
-    return record ? took(record, now) : 0;
+    return record && record.status !== "skipped" ? took(record, now) : 0;
   });
   const longest = Math.max(1, ...times);
   return (
     <ol className="timeline">
       {STAGES.map((stage, index) => {
         const record = records.get(stage);
-        const status = record?.status ?? "waiting";
+        const status = record?.status ?? (isActive(deployment.state) ? "waiting" : "not reached");
         return (
           <li key={stage} data-status={status}>
             <span className="timeline-mark">{record ? ICONS[record.status] : <CircleDashed size={14} aria-hidden />}</span>
             <span className="timeline-name">{stage}</span>
             <span className="timeline-time">
               {record && record.status !== "skipped" ? duration(times[index] ?? 0) : status}
-              <span className="visually-hidden"> {status}</span>
+              {record && record.status !== "skipped" ? <span className="visually-hidden"> {status}</span> : null}
             </span>
             <span className="timeline-bar" aria-hidden>
               <span style={{ width: `${((times[index] ?? 0) / longest) * 100}%` }} />

@@ -29,7 +29,7 @@ export function actionsOf({ state, commit }: Deployment): Action[] {
     { deed: "retry", label: state === "running" ? "Redeploy" : "Deploy again", icon: <RefreshCw size={15} aria-hidden /> },
     (state === "running" || state === "stopped") && { deed: "restart", label: state === "stopped" ? "Start" : "Restart", icon: <RotateCcw size={15} aria-hidden /> },
     state === "running" && { deed: "stop", label: "Stop", icon: <Square size={15} aria-hidden /> },
-    commit != null && state !== "failed" && state !== "cancelled" && { deed: "rollback", label: state === "running" ? "Roll back to the one before" : "Roll back to this", icon: <Undo2 size={15} aria-hidden /> },
+    commit != null && state !== "failed" && state !== "cancelled" && { deed: "rollback", label: state === "running" ? "Roll back" : "Roll back to this", icon: <Undo2 size={15} aria-hidden /> },
   ];
   return all.filter((action) => action !== false);
 }

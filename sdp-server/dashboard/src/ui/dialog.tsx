@@ -18,6 +18,8 @@ export function Dialog({ title, onClose, children, className = "", hideTitle = f
   useEffect(() => {
     const dialog = element.current;
     dialog?.showModal();
+    // What is to be filled in comes first, not the way out.
+    dialog?.querySelector<HTMLElement>("input:not([type=radio]):not(:disabled), select:not(:disabled)")?.focus();
     return () => dialog?.close();
   }, []);
   return (

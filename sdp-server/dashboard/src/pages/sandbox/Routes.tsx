@@ -185,7 +185,7 @@ function RouteRow({ route, sandbox, note, isMine, isBusy, onSet, onCustom }: Rou
           {route.reason ? <span>“{route.reason}” </span> : null}
           {route.expires_at ? (
             <span>
-              held until <Time at={route.expires_at} />.{" "}
+              The claim ends <Time at={route.expires_at} />.{" "}
             </span>
           ) : null}
           {route.origin === "drifted" ? <span className="warn">Somebody changed it in the file by hand; setting it here overwrites that. </span> : null}

@@ -51,7 +51,7 @@ step("a port that is taken is told at the field of the port", async () => {
 step("a sandbox is made, a branch deployed into it, and both browsers see it", async () => {
   await other.goto(`${url}/sandboxes`);
   await page.goto(`${url}/sandboxes?create=plain`);
-  await page.getByLabel("Name").fill("checkout");
+  await page.getByLabel("Name", { exact: true }).fill("checkout");
   await page.getByRole("button", { name: "Create", exact: true }).click();
   await page.getByRole("heading", { name: "checkout", level: 1 }).waitFor();
   await other.getByRole("link", { name: "checkout" }).click();
@@ -80,8 +80,8 @@ step("a toggled route changes what the gateway answers, and the other browser's 
 
 step("a custom URL that is none is told at its field", async () => {
   const route = page.locator(".route", { hasText: "eredar" });
-  await route.getByText("Custom…").click();
-  await page.getByLabel("URL").fill("ftp://x");
+  await route.getByLabel("Custom…").click();
+  await page.getByLabel("URL", { exact: true }).fill("ftp://x");
   await page.getByRole("button", { name: "Set the route" }).click();
   await page.locator("dialog .field-error, dialog .notice-error").first().waitFor();
   await page.keyboard.press("Escape");
@@ -121,7 +121,7 @@ step("its expiry is extended, and it becomes a template and a sandbox again", as
   await page.getByRole("button", { name: "Save", exact: true }).click();
   await page.goto(`${url}/templates`);
   await page.getByRole("link", { name: "Use it" }).click();
-  await page.getByLabel("Name").fill("again");
+  await page.getByLabel("Name", { exact: true }).fill("again");
   await page.getByRole("button", { name: "Create", exact: true }).click();
   await page.getByRole("heading", { name: "again", level: 1 }).waitFor();
   await page.locator(".service", { hasText: "eredar" }).getByText("running", { exact: true }).waitFor({ timeout: 60_000 });
@@ -175,7 +175,7 @@ step("everything is reached by keyboard", async () => {
 step("a token is shown once, and a sandbox is deleted after a question", async () => {
   await page.goto(`${url}/tokens`);
   await page.getByRole("button", { name: "New token" }).click();
-  await page.getByLabel("Name").fill("nightly");
+  await page.getByLabel("Name", { exact: true }).fill("nightly");
   await page.getByRole("button", { name: "Make it" }).click();
   await page.getByText("This is shown once").waitFor();
   await page.getByRole("button", { name: "I have it" }).click();

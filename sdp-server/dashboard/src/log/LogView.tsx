@@ -57,7 +57,8 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
   useLayoutEffect(() => {
     const box = scroller.current;
     if (box && follows) box.scrollTop = box.scrollHeight;
-  }, [follows, store.length, size.height]);
+    // After each drawing: whatever has moved it, its end is what is followed.
+  });
 
   useEffect(() => {
     const box = scroller.current;

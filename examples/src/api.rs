@@ -35,6 +35,12 @@ impl Api {
         Ok(api)
     }
 
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: token.into(), ..self.clone() }
+    }
+
     /// The session's token.
     pub fn token(&self) -> &str {
         &self.token

@@ -1,14 +1,18 @@
 #![doc = include_str!("../README.md")]
 
 pub mod api;
+pub mod canaries;
 pub mod content;
+mod control;
 mod daemon;
+pub mod hostile;
 pub mod judge;
 pub mod leftovers;
 pub mod load;
 pub mod middlebox;
 pub mod playground;
 pub mod ports;
+pub mod pull_requests;
 pub mod stable;
 pub mod story;
 pub mod torture;

@@ -14,7 +14,7 @@ use sdp_agent::{Agent, AgentConfig, LinkState};
 use sdp_core::{AgentName, Deployer, config::Layers};
 use sdp_docker::{DockerConfig, DockerDeployer, SwarmConfig};
 use sdp_git::testing::GitHost;
-use sdp_server::{Server, Store};
+use sdp_server::Store;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -22,11 +22,11 @@ use crate::{
     Failed,
     api::Api,
     content::{self, GATEWAY, SERVICES, USER},
+    control::Control,
     daemon::Daemon,
     leftovers::{Leftovers, Runs},
     ports::PortBlock,
     stable::StableCluster,
-    wait::eventually,
 };
 
 /// The images that the demo's setup makes.
@@ -111,6 +111,8 @@ pub struct Options {
     /// The program that runs an agent as `PROGRAM agent CONFIG`, for agents that are processes of their own and can
     /// be killed. Parts of this process when absent.
     pub agent_program: Option<PathBuf>,
+    /// The program that runs the control plane as `PROGRAM server CONFIG`, for one that is a process of its own.
+    pub server_program: Option<PathBuf>,
     /// Whether the agents have the developer's credential for deployments that bring none.
     pub agents_sign_in: bool,
 }
@@ -126,6 +128,7 @@ impl Options {
             server_settings: String::new(),
             per_request: false,
             agent_program: None,
+            server_program: None,
             agents_sign_in: false,
         }
     }
@@ -137,7 +140,7 @@ pub struct Playground {
     git: GitHost,
     runner: Runner,
     password: String,
-    server: Server,
+    control: Control,
     base: String,
     agents: Vec<RunningAgent>,
     agent_program: Option<PathBuf>,
@@ -177,9 +180,10 @@ impl Playground {
         let stable = StableCluster::start(&git, dir.path(), ports.stable(), USER, &password).await?;
         content::fill_gateway(&git, stable.urls()).await?;
 
-        let server = start_server(dir.path(), options.port, &options.server_settings).await?;
-        let base = format!("http://{}", server.local_addr());
-        let unique = server.local_addr().port();
+        let is_free = |port: &u16| *port != 0 && TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let unique = Some(options.port).filter(is_free).unwrap_or(ports.server());
+        let control = Control::start(dir.path(), unique, &options.server_settings, options.server_program).await?;
+        let base = control.base();
         let mut agents = Vec::new();
         for (role, ports, repos) in [
             ("gateway", ports.gateways(), gateway_repo(&git, dir.path(), options.per_request)),
@@ -191,7 +195,7 @@ impl Playground {
             let more = if role == "micro" { (options.more_repos)(&folder, &git) } else { String::new() };
             let mut text =
                 agent_config(&name, &base, &folder, &runner, &ports) + options.deployer_settings + &repos + &more;
-            let token = server.enrol(&name).await?;
+            let token = control.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join("agent.token"), token.expose_secret())?;
             if options.agents_sign_in {
@@ -200,12 +204,12 @@ impl Playground {
                 text += &format!("\n[git]\nuser = \"{USER}\"\npassword_file = {file:?}\n");
             }
             std::fs::write(folder.join("sdp-agent.toml"), text)?;
-            let agent = Some(start_agent(&server, &name, &folder, options.agent_program.as_deref()).await?);
+            let agent = Some(start_agent(&control, &name, &folder, options.agent_program.as_deref()).await?);
             agents.push(RunningAgent { leftovers: Leftovers::new(vec![runner.runs(&name, &folder)]), name, agent });
         }
         let gateway = format!("http://127.0.0.1:{}{PREFIX}", ports.gateways().start());
         let agent_program = options.agent_program;
-        Ok(Self { git, runner, password, server, base, agents, agent_program, stable, gateway, dir, _ports: ports })
+        Ok(Self { git, runner, password, control, base, agents, agent_program, stable, gateway, dir, _ports: ports })
     }
 
     /// The git host, to push more branches to.
@@ -229,8 +233,41 @@ impl Playground {
     }
 
     /// The control plane's database.
-    pub fn store(&self) -> &Store {
-        self.server.state().store()
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn store(&self) -> Result<Store, Failed> {
+        self.control.store()
+    }
+
+    /// The directory of the control plane's database and logs.
+    pub fn server_data(&self) -> &Path {
+        self.control.data_dir()
+    }
+
+    /// What a control plane that is a process has logged.
+    ///
+    /// # Errors
+    /// When it is none, or its log cannot be read.
+    pub fn server_log(&self) -> Result<String, Failed> {
+        self.control.log()
+    }
+
+    /// Stops the control plane, which is killed if it is a process; what is deployed runs on.
+    pub async fn stop_server(&mut self) {
+        self.control.stop().await;
+    }
+
+    /// Starts the control plane again, and waits until both agents are connected.
+    ///
+    /// # Errors
+    /// When it does not start, or an agent does not connect.
+    pub async fn start_server(&mut self) -> Result<(), Failed> {
+        self.control.resume().await?;
+        for agent in &self.agents {
+            self.control.is_connected(&agent.name, agent.agent.is_some()).await?;
+        }
+        Ok(())
     }
 
     /// How the agents run things.
@@ -313,7 +350,7 @@ impl Playground {
             Some(AgentRun::InProcess(agent)) => agent.shutdown().await,
             Some(AgentRun::Process(daemon)) => drop(daemon),
         }
-        is_connected(&self.server, &name, false).await
+        self.control.is_connected(&name, false).await
     }
 
     /// Starts an agent that was stopped, and waits until it is connected.
@@ -325,7 +362,7 @@ impl Playground {
         let stopped = self.agent(role)?;
         if stopped.agent.is_none() {
             let name = stopped.name.clone();
-            let started = start_agent(&self.server, &name, &folder, self.agent_program.as_deref()).await?;
+            let started = start_agent(&self.control, &name, &folder, self.agent_program.as_deref()).await?;
             self.agent(role)?.agent = Some(started);
         }
         Ok(())
@@ -360,7 +397,7 @@ impl Playground {
     ///
     /// # Errors
     /// The first part that could not be ended; the others are ended all the same.
-    pub async fn shutdown(self) -> Result<(), Failed> {
+    pub async fn shutdown(mut self) -> Result<(), Failed> {
         let mut removed = Ok(());
         for agent in self.agents {
             if let Some(AgentRun::InProcess(running)) = agent.agent {
@@ -368,7 +405,7 @@ impl Playground {
             }
             removed = removed.and(agent.leftovers.remove().await);
         }
-        self.server.shutdown().await;
+        self.control.stop().await;
         removed.and(self.stable.shutdown().await)
     }
 }
@@ -387,18 +424,8 @@ impl fmt::Display for Playground {
     }
 }
 
-/// Waits until the control plane has a connection to an agent, or none.
-async fn is_connected(server: &Server, name: &AgentName, wanted: bool) -> Result<(), Failed> {
-    let connected = async || {
-        let agents = server.state().hub().agents().await.ok()?;
-        let connected = agents.iter().any(|agent| agent.name == *name && agent.connected);
-        (connected == wanted).then_some(())
-    };
-    eventually(&format!("the {} of agent {name}", if wanted { "connection" } else { "end" }), connected).await
-}
-
 async fn start_agent(
-    server: &Server,
+    control: &Control,
     name: &AgentName,
     folder: &Path,
     program: Option<&Path>,
@@ -406,7 +433,7 @@ async fn start_agent(
     let path = folder.join("sdp-agent.toml");
     if let Some(program) = program {
         let daemon = Daemon::start(program, "agent", &path, None)?;
-        is_connected(server, name, true).await?;
+        control.is_connected(name, true).await?;
         return Ok(AgentRun::Process(daemon));
     }
     let text = std::fs::read_to_string(&path)?;
@@ -418,13 +445,6 @@ async fn start_agent(
         Ok(Ok(_)) => Ok(AgentRun::InProcess(Box::new(agent))),
         _ => Err(Failed(format!("agent {name} did not connect to the server"))),
     }
-}
-
-async fn start_server(dir: &Path, port: u16, settings: &str) -> Result<Server, Failed> {
-    let port = if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 };
-    let text = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\n{settings}", dir.join("server"));
-    std::fs::write(dir.join("sdp-server.toml"), &text)?;
-    Ok(Server::bind(Layers::new().file(dir.join("sdp-server.toml"), text).load()?).await?)
 }
 
 fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: &Runner, ports: &RangeInclusive<u16>) -> String {

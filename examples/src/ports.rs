@@ -46,6 +46,11 @@ impl PortBlock {
 
     /// For the stable cluster.
     pub fn stable(&self) -> RangeInclusive<u16> {
-        self.base + 42..=self.base + BLOCK - 1
+        self.base + 42..=self.base + BLOCK - 2
+    }
+
+    /// For the control plane.
+    pub fn server(&self) -> u16 {
+        self.base + BLOCK - 1
     }
 }

@@ -100,7 +100,7 @@ fn in_engine(sandbox: &SandboxName) -> Result<Vec<String>, Failed> {
 }
 
 async fn in_database(playground: &Playground, sandbox: &SandboxName) -> Result<Vec<String>, Failed> {
-    let store = playground.store();
+    let store = playground.store()?;
     let there = [
         ("the sandbox", store.sandbox(sandbox).await?.is_some()),
         ("its key", store.sandbox_key(sandbox).await?.is_some()),
@@ -116,7 +116,7 @@ async fn of_ports(playground: &Playground, sandbox: &SandboxName, was: &[Deploym
     let mut traces = Vec::new();
     for deployment in was {
         let Some(port) = deployment.host_port else { continue };
-        match playground.store().port_holder(&deployment.agent, port).await? {
+        match playground.store()?.port_holder(&deployment.agent, port).await? {
             Some(holder) if holder.key.sandbox.as_ref() == Some(sandbox) => {
                 traces.push(format!("a row of port {port}"))
             }

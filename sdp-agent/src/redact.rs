@@ -3,7 +3,10 @@
 use std::{borrow::Cow, fmt};
 
 use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
 use sdp_core::{Credentials, EventKind, EventSink, Problem, SinkError};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -14,8 +17,8 @@ pub const MASK: &str = "•••";
 /// The shortest secret that is masked, in bytes: a shorter one occurs in any text by chance.
 const SHORTEST: usize = 4;
 
-/// Replaces secrets in text: as they are, percent-encoded, JSON-escaped, and as the token of basic
-/// authentication.
+/// Replaces secrets in text: as they are, percent-encoded, JSON-escaped, as the token of basic authentication, and in
+/// base64 with anything before and after.
 ///
 /// ```
 /// use sdp_agent::redact::Redactor;
@@ -63,6 +66,9 @@ impl Redactor {
                 }))
                 .form(&query)
                 .form(&base64);
+            for core in base64_cores(line) {
+                self = self.form(&core).form(&Zeroizing::new(core.replace('+', "-").replace('/', "_")));
+            }
         }
         self
     }
@@ -137,6 +143,22 @@ impl<S: EventSink> EventSink for RedactingSink<S> {
     async fn accept(&self, kind: EventKind) -> Result<u64, SinkError> {
         self.sink.accept(self.redactor.event(kind)).await
     }
+
+    fn masked<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        self.sink.masked(self.redactor.text(text))
+    }
+}
+
+/// What is the same in the base64 of every text with `text` in it, for each of the three places where it may begin in
+/// a group.
+fn base64_cores(text: &str) -> impl Iterator<Item = Zeroizing<String>> {
+    (0..3).filter_map(move |before: usize| {
+        let mut bytes = Zeroizing::new(vec![0; before]);
+        bytes.extend_from_slice(text.as_bytes());
+        let encoded = Zeroizing::new(STANDARD_NO_PAD.encode(&bytes));
+        let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+        encoded.get(first..end).map(|core| Zeroizing::new(core.to_owned()))
+    })
 }
 
 fn percent_encoded(text: &str, keep: impl Fn(u8) -> bool) -> Zeroizing<String> {
@@ -195,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn a_password_inside_of_base64_is_masked_wherever_it_begins() {
+        let redactor = redactor("correct~horse?battery>staple");
+        for before in ["", "x", "xy", "xyz", "password="] {
+            for after in ["", "\n", "; and so on"] {
+                let text = format!("{before}correct~horse?battery>staple{after}");
+                for encoded in [STANDARD.encode(&text), STANDARD.encode(&text).replace('+', "-").replace('/', "_")] {
+                    let shown = redactor.text(&*encoded).into_owned();
+                    assert!(shown.contains(MASK) && shown.len() < before.len() * 2 + after.len() * 2 + 16, "{shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn texts_without_secrets_are_not_copied_and_tiny_passwords_mask_nothing() {
         assert!(matches!(redactor("hunter2").text("nothing here"), Cow::Borrowed(_)));
         assert_eq!(redactor("a").text("banana"), "banana");
@@ -214,6 +250,7 @@ mod tests {
             Failure { stage: None, code: ErrorCode::Internal, reason: "hunter2".into(), previous_restored: None };
         sink.accept(EventKind::note(Stage::Source, "as hunter2")).await.unwrap();
         sink.accept(EventKind::State { state: DeploymentState::Failed, failure: Some(failure) }).await.unwrap();
+        assert_eq!(sink.masked("as hunter2".into()), format!("as {MASK}"));
         let text = serde_json::to_string(&memory.events()).unwrap();
         assert!(!text.contains("hunter2") && text.matches(MASK).count() == 2, "{text}");
     }

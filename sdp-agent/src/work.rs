@@ -79,11 +79,13 @@ struct Known {
     ended: bool,
     /// Whether nobody is sent any more to what it replaced.
     deserted: bool,
+    /// Whether what it replaced waits to be ended.
+    retiring: bool,
 }
 
 impl Known {
     fn new(key: Option<InstanceKey>, ended: bool) -> Self {
-        Self { key, cancel: CancellationToken::new(), ended, deserted: false }
+        Self { key, cancel: CancellationToken::new(), ended, deserted: false, retiring: false }
     }
 }
 
@@ -278,12 +280,19 @@ impl Inner {
     }
 
     /// Takes note that what earlier deployments of a key replaced is gone with them.
-    fn desert_others(&self, key: &InstanceKey, deployment: DeploymentId) {
+    fn desert_earlier(&self, key: &InstanceKey, deployment: DeploymentId) {
         let mut table = self.table();
-        let others = table.known.iter_mut().filter(|(id, known)| **id != deployment && known.key.as_ref() == Some(key));
-        others.for_each(|(_, known)| known.deserted = true);
+        // What a later one replaces, it is not for this one to say.
+        let earlier = table.known.iter_mut().filter(|(id, known)| **id < deployment && known.key.as_ref() == Some(key));
+        earlier.for_each(|(_, known)| known.deserted = true);
         drop(table);
         self.deserted.send_replace(());
+    }
+
+    fn set_retiring(&self, deployment: DeploymentId, retiring: bool) {
+        if let Some(known) = self.table().known.get_mut(&deployment) {
+            known.retiring = retiring;
+        }
     }
 
     fn tell_gateway(&self, repo: &RepoName) {
@@ -342,7 +351,7 @@ impl Attempt {
             Ok(turn) => {
                 let (state, retiring, kept) = self.deploy(credentials).await;
                 if state == DeploymentState::Running && !kept {
-                    inner.desert_others(&key, deployment);
+                    inner.desert_earlier(&key, deployment);
                 }
                 if let Some(replacement) = retiring {
                     let on_request = self.request.retire_on_request;

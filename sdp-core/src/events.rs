@@ -1,5 +1,7 @@
 //! The trait [`EventSink`]: where a deployment's events go.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 
 use crate::{
@@ -26,6 +28,12 @@ pub trait EventSink: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`SinkError`] when it cannot be kept.
     async fn accept(&self, kind: EventKind) -> Result<u64, SinkError>;
+
+    /// A text as the sink keeps it. Who cuts a text that may hold a secret asks before: nobody recognizes half a
+    /// secret.
+    fn masked<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        text
+    }
 }
 
 /// An event that could not be kept.

@@ -26,20 +26,24 @@ pub(crate) fn prefix(job: &DeployJob) -> String {
     }
 }
 
-/// Writes the configuration of the job's Apache and answers what to mount where.
-pub(crate) fn write(job: &DeployJob, publish: IpAddr) -> io::Result<Vec<(PathBuf, &'static str)>> {
-    let folder = own_folder(&job.checkout.path).join("apache");
-    fs::create_dir_all(&folder)?;
+/// The configuration of the job's Apache: the files' names and texts, and where they are mounted.
+pub(crate) fn files(job: &DeployJob, publish: IpAddr) -> [(&'static str, String, &'static str); 2] {
     let listen = match job.repo.network {
         NetworkMode::Bridge => format!("Listen {}\n", job.repo.container_port),
         NetworkMode::Host => format!("Listen {}\n", std::net::SocketAddr::new(publish, job.host_port.get())),
     };
     let site = site(&prefix(job), Path::new(&checkout_mount(job)));
-    let files = [
+    [
         ("ports.conf", listen, "/etc/apache2/ports.conf"),
         ("site.conf", site, "/etc/apache2/sites-enabled/000-default.conf"),
-    ];
-    files
+    ]
+}
+
+/// Writes the configuration of the job's Apache and answers what to mount where.
+pub(crate) fn write(job: &DeployJob, publish: IpAddr) -> io::Result<Vec<(PathBuf, &'static str)>> {
+    let folder = own_folder(&job.checkout.path).join("apache");
+    fs::create_dir_all(&folder)?;
+    files(job, publish)
         .into_iter()
         .map(|(name, text, target)| {
             // A container that still runs has the old file mounted: it is replaced, never rewritten,

@@ -269,8 +269,7 @@ impl Deployer for DockerDeployer {
         };
         let there = DeployJob { host_port: instance.host_port, ..job.clone() };
         let image_id = self.image_id(job).await?;
-        let owner = &self.config.owner;
-        let same = *label == container::fingerprint(owner, self.config.publish, &there, artifact, &image_id)?;
+        let same = *label == program::fingerprint(self.config.publish, &there, artifact, &image_id);
         Ok(same.then_some(instance))
     }
 

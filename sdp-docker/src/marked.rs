@@ -1,7 +1,7 @@
 //! Processes found again by a variable of their environment, which their children inherit: what an
 //! agent that died had no time to write down.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io, path::Path, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sdp_core::DeploymentId;
@@ -54,7 +54,14 @@ fn look(deployment: DeploymentId, keep: Option<i32>) -> Look {
     for process in fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
         let Some(name) = process.file_name().and_then(|name| name.to_str()) else { continue };
         let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else { continue };
-        let Ok(environment) = fs::read(process.join("environ")) else { continue };
+        let environment = match fs::read(process.join("environ")) {
+            Ok(environment) => environment,
+            // One of ours that nobody may look into is about to become another program: a fork of an agent.
+            Err(error) => {
+                look.doubtful |= error.kind() == io::ErrorKind::PermissionDenied && may_be_ours(&process);
+                continue;
+            }
+        };
         if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
             let group = group(&process);
             look.found.extend(group.filter(|group| Some(*group) != keep).map(|_| pid));
@@ -68,6 +75,13 @@ fn look(deployment: DeploymentId, keep: Option<i32>) -> Look {
         look.doubtful |= program.is_some() && (environment.is_empty() || may_be_forked());
     }
     look
+}
+
+/// Whether a process has one thread and runs as this one's user.
+fn may_be_ours(process: &Path) -> bool {
+    let Ok(status) = fs::read_to_string(process.join("status")) else { return false };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+    field("Threads:") == Some("1") && field("Uid:") == Some(&rustix::process::getuid().as_raw().to_string())
 }
 
 /// A living process's group.

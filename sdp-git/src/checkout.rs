@@ -1,15 +1,18 @@
 //! A working tree: putting it at a commit, and reading what it is at.
 
-use std::{fs, os::unix::ffi::OsStrExt, path::Path};
+use std::{fs, io, os::unix::ffi::OsStrExt, path::Path};
 
-use git2::{Oid, Repository, ResetType, StatusOptions, build::CheckoutBuilder};
+use git2::{Commit, ObjectType, Oid, Repository, ResetType, StatusOptions, Tree, build::CheckoutBuilder};
 use sdp_core::{BranchName, Checkout, CommitId, RepoError};
 
-use crate::error::of_checkout;
+use crate::{error::of_checkout, store::OWN_FOLDER};
 
 /// The file in a checkout's git directory that names the branch it was prepared for: its `HEAD`
 /// may be detached, because a branch can be checked out only once.
 const BRANCH_FILE: &str = "sdp-branch";
+
+/// The mode of a symbolic link.
+const LINK: i32 = 0o120_000;
 
 /// Lets `HEAD` name a commit, no branch.
 pub(crate) fn detach(repo: &Repository, commit: Oid) -> Result<(), git2::Error> {
@@ -20,10 +23,48 @@ pub(crate) fn detach(repo: &Repository, commit: Oid) -> Result<(), git2::Error> 
 pub(crate) fn reset_hard(repo: &Repository) -> Result<(), git2::Error> {
     repo.cleanup_state()?;
     match repo.head().and_then(|head| head.peel_to_commit()) {
-        Ok(commit) => repo.reset(commit.as_object(), ResetType::Hard, Some(&mut forced())),
+        Ok(commit) => reset_to(repo, &commit),
         // A fresh store has no commit, and a broken HEAD is about to be set.
         Err(_) => Ok(()),
     }
+}
+
+fn reset_to(repo: &Repository, commit: &Commit<'_>) -> Result<(), git2::Error> {
+    if let Some(root) = repo.workdir() {
+        let tree = commit.tree()?;
+        let unlinked = unlink(&root.join(OWN_FOLDER)).and_then(|()| unlink_in(repo, &tree, root));
+        unlinked.map_err(|error| git2::Error::from_str(&format!("links cannot be removed: {error}")))?;
+    }
+    repo.reset(commit.as_object(), ResetType::Hard, Some(&mut forced()))
+}
+
+/// Removes the links that stand where a commit has a file, or on the way to one: an earlier commit or a build left
+/// them, and libgit2 would write to where they lead.
+fn unlink_in(repo: &Repository, tree: &Tree<'_>, folder: &Path) -> io::Result<()> {
+    for entry in tree {
+        let name = entry.name_bytes();
+        // Those that no checkout takes lead elsewhere.
+        let is_plain = !matches!(name, b"." | b".." | b".git") && !name.contains(&b'/');
+        if !is_plain || entry.filemode() == LINK {
+            continue;
+        }
+        let path = folder.join(bytes_to_path(name));
+        unlink(&path)?;
+        if entry.kind() == Some(ObjectType::Tree) && path.is_dir() {
+            let tree = entry.to_object(repo).and_then(|object| object.peel_to_tree()).map_err(io::Error::other)?;
+            unlink_in(repo, &tree, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn unlink(path: &Path) -> io::Result<()> {
+    if path.is_symlink() { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Whether a commit has something in the place of SDP's own folder.
+pub(crate) fn has_own_folder(repo: &Repository, commit: Oid) -> Result<bool, git2::Error> {
+    Ok(repo.find_commit(commit)?.tree()?.get_name(OWN_FOLDER).is_some())
 }
 
 fn forced() -> CheckoutBuilder<'static> {
@@ -36,11 +77,11 @@ fn forced() -> CheckoutBuilder<'static> {
 pub(crate) fn put(repo: &Repository, commit: Oid, branch: &BranchName) -> Result<(), git2::Error> {
     detach(repo, commit)?;
     let target = repo.find_commit(commit)?;
-    if repo.reset(target.as_object(), ResetType::Hard, Some(&mut forced())).is_err() {
+    if reset_to(repo, &target).is_err() {
         // An index that cannot be read is made anew from the commit.
         let _ = fs::remove_file(repo.path().join("index"));
         let repo = Repository::open(repo.path())?;
-        repo.reset(repo.find_commit(commit)?.as_object(), ResetType::Hard, Some(&mut forced()))?;
+        reset_to(&repo, &repo.find_commit(commit)?)?;
     }
     remove_untracked(repo)?;
     if !repo.is_worktree() {
@@ -82,7 +123,8 @@ pub(crate) fn forget(repo: &Repository) {
 pub(crate) fn read(path: &Path) -> Result<Option<Checkout>, RepoError> {
     let Ok(repo) = Repository::open(path) else { return Ok(None) };
     let Ok(name) = fs::read_to_string(repo.path().join(BRANCH_FILE)) else { return Ok(None) };
-    let branch = BranchName::new(name.trim_end())?;
+    // As it was written: a branch may end with what looks like a space.
+    let branch = BranchName::new(name)?;
     let failed = |error: git2::Error| of_checkout(path, "its HEAD cannot be read", error);
     let commit = repo.head().and_then(|head| head.peel_to_commit()).map_err(failed)?;
     Ok(Some(Checkout {

@@ -208,6 +208,10 @@ impl Target {
             return Err(RepoError::Cancelled);
         }
         let failed = |error| of_checkout(path, "it could not be switched to the branch", error);
+        if checkout::has_own_folder(&store, tip).map_err(failed)? {
+            let reason = "its commit has `.sdp`, which is SDP's own folder in a checkout; rename it in the repo";
+            return Err(of_checkout(path, reason, io::Error::from(io::ErrorKind::AlreadyExists)));
+        }
         if key.sandbox.is_some() {
             let name = worktrees::name(key);
             let repo = store::open_worktree(&store, &name, path, tip)?;

@@ -346,6 +346,43 @@ async fn a_host_that_does_not_answer_can_be_cancelled_and_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_to_where_a_link_leads() {
+    let world = world(PASSWORD).await;
+    world.commit("main", None, &[("a.txt", "one"), ("b/c.txt", "c")]).await;
+    let outside = TempDir::new().unwrap();
+    fs::write(outside.path().join("kept"), "kept").unwrap();
+    fs::write(outside.path().join("c.txt"), "kept").unwrap();
+    let sandbox = InstanceKey::in_sandbox("pay".parse().unwrap(), "eredar".parse().unwrap());
+    for key in [quick(), sandbox] {
+        let path = world.try_prepare(&key, "main").await.unwrap().path;
+        // What an earlier commit brought, or a build made.
+        fs::remove_file(path.join("a.txt")).unwrap();
+        fs::remove_dir_all(path.join("b")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("kept"), path.join("a.txt")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), path.join("b")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), path.join(".sdp")).unwrap();
+        world.try_prepare(&key, "main").await.unwrap();
+        assert_eq!(fs::read_to_string(path.join("a.txt")).unwrap(), "one");
+        assert_eq!(fs::read_to_string(path.join("b/c.txt")).unwrap(), "c");
+        assert!(!path.join(".sdp").is_symlink());
+        for name in ["kept", "c.txt"] {
+            assert_eq!(fs::read_to_string(outside.path().join(name)).unwrap(), "kept");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_brings_our_own_folder_is_refused() {
+    let world = world(PASSWORD).await;
+    world.commit("main", None, &[("a.txt", "one")]).await;
+    world.commit("bad", Some("main"), &[(".sdp/builds/x", "x")]).await;
+    world.prepare("main").await;
+    let refused = world.try_prepare(&quick(), "bad").await.unwrap_err();
+    assert!(chain(&refused).contains("rename it in the repo"), "{}", chain(&refused));
+    world.prepare("main").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_password_is_in_no_file() {
     let world = world(PASSWORD).await;
     world.commit("main", None, &[("a.txt", "one")]).await;

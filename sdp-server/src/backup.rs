@@ -1,7 +1,6 @@
 //! Backups: the database and the logs as they are at one moment, in a directory that can be checked and restored.
 //!
-//! A backup is made while the server runs. It holds `sdp.db`, the logs that the database knows of up to their last
-//! whole line, and `manifest.json` with the size and SHA-256 of each file, which is written last: without it there is
+//! A backup is made while the server runs. It holds `sdp.db`, every log up to its last whole line, and `manifest.json` with the size and SHA-256 of each file, which is written last: without it there is
 //! no backup. Events that come while it is made are in the logs and not in the database: a server that starts from it
 //! catches up.
 
@@ -9,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -111,6 +111,8 @@ pub fn create(data_dir: &Path, to: &Path) -> Result<Manifest, BackupError> {
     }
     let logs = partial.join(LOGS);
     fs::create_dir_all(&logs).map_err(failed("make", &logs))?;
+    // Sandboxes' variables are in it.
+    fs::set_permissions(&partial, fs::Permissions::from_mode(0o700)).map_err(failed("protect", &partial))?;
 
     // The database first: what it knows of is in the logs by then.
     let mut files = BTreeMap::new();
@@ -246,7 +248,9 @@ pub fn restore(backup: &Path, data_dir: &Path) -> Result<Manifest, BackupError> 
     let _lock = DataDirLock::take(data_dir)?;
     let (database, logs) = (data_dir.join(DATABASE), data_dir.join(LOGS));
     let has_logs = fs::read_dir(&logs).is_ok_and(|mut entries| entries.next().is_some());
-    if database.exists() || has_logs {
+    // A journal of another database would be played into this one.
+    let left = ["sdp.db-wal", "sdp.db-shm", "sdp.db-journal"].iter().any(|name| data_dir.join(name).exists());
+    if database.exists() || left || has_logs {
         return Err(BackupError::NotEmpty(data_dir.to_owned()));
     }
     fs::create_dir_all(&logs).map_err(failed("make", &logs))?;
@@ -305,6 +309,10 @@ mod tests {
         assert_eq!(fs::read_to_string(to.join(&names[0])).unwrap(), "{\"seq\":1}\n{\"seq\":2}\n");
         assert_eq!(fs::read_to_string(to.join(&names[1])).unwrap(), "{\"seq\":1}\n", "whole lines only");
         assert!(matches!(restore(&backup, &to), Err(BackupError::NotEmpty(_))));
+        let leftover = dir.path().join("leftover");
+        fs::create_dir(&leftover).unwrap();
+        fs::write(leftover.join("sdp.db-wal"), "of another").unwrap();
+        assert!(matches!(restore(&backup, &leftover), Err(BackupError::NotEmpty(_))));
         let busy = dir.path().join("busy");
         let _lock = DataDirLock::take(&busy).unwrap();
         assert!(matches!(restore(&backup, &busy), Err(BackupError::DataDir(_))));

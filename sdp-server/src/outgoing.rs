@@ -89,7 +89,7 @@ impl Outgoing {
             let response = self.client.request(request).await.map_err(|error| chain(&error))?;
             let (parts, body) = response.into_parts();
             let body = match Limited::new(body, MAX_ANSWER).collect().await {
-                Ok(body) => body.to_bytes(),
+                Ok(body) => without_secrets(body.to_bytes(), headers),
                 // What was done was done; the rest of the answer is of no interest.
                 Err(error) if error.is::<LengthLimitError>() => Bytes::new(),
                 Err(error) => return Err(chain(&*error)),
@@ -121,6 +121,16 @@ impl Answer {
             _ => Err(Failure::Never(why)),
         }
     }
+}
+
+/// A body without what we proved with who we are: some echo it, and refusals are kept and shown.
+fn without_secrets(body: Bytes, headers: &[(HeaderName, HeaderValue)]) -> Bytes {
+    let sent = headers.iter().filter(|(name, _)| *name == header::AUTHORIZATION);
+    let secrets = sent.filter_map(|(_, value)| value.to_str().ok()?.rsplit(' ').next().filter(|it| !it.is_empty()));
+    secrets.fold(body, |body, secret| match memchr::memmem::find(&body, secret.as_bytes()) {
+        Some(_) => String::from_utf8_lossy(&body).replace(secret, "***").into(),
+        None => body,
+    })
 }
 
 /// A URL without what may be secret in it: chat systems have their keys in paths.
@@ -174,6 +184,15 @@ mod tests {
             let Err(Failure::Never(why)) = answer(status).success("it") else { panic!("{status}") };
             assert_eq!(why, format!("it was answered with {status}: <h1> no\u{fffd} </h1>"));
         }
+    }
+
+    #[test]
+    fn a_token_that_is_echoed_is_not_kept() {
+        let headers = [(header::AUTHORIZATION, HeaderValue::from_static("Bearer s3cret"))];
+        let body = |text: &'static str| without_secrets(Bytes::from_static(text.as_bytes()), &headers);
+        assert_eq!(body("no token s3cret here"), "no token *** here");
+        assert_eq!(body("no token here"), "no token here");
+        assert_eq!(without_secrets(Bytes::from_static(b"s3cret"), &[]), "s3cret");
     }
 
     #[test]

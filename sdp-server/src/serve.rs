@@ -3,12 +3,19 @@
 //! A client that is slow to say what it wants holds a connection and nothing else, and that not for long. Who is slow
 //! to take an answer holds what the kernel keeps of it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -61,12 +68,12 @@ impl Serving {
         open.wait().await;
     }
 
-    async fn connection(self, stream: TcpStream, address: SocketAddr, _place: OwnedSemaphorePermit) {
+    async fn connection(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         // An answer is one write, or the next comes soon.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else { return self.speak(stream, address).await };
+        let Some(tls) = &self.tls else { return self.speak(Placed { stream, _place: place }, address).await };
         match timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.speak(stream, address).await,
+            Ok(Ok(stream)) => self.speak(Placed { stream, _place: place }, address).await,
             Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was not encrypted"),
             Err(_) => tracing::debug!(%address, "a connection took too long to be encrypted"),
         }
@@ -93,6 +100,45 @@ impl Serving {
         if let Err(error) = served {
             tracing::debug!(%address, %error, "a connection ended in the middle");
         }
+    }
+}
+
+/// A connection with its place among those there may be, which it keeps when it becomes a WebSocket.
+#[derive(Debug)]
+struct Placed<S> {
+    stream: S,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

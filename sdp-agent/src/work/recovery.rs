@@ -207,6 +207,10 @@ pub(super) async fn unpark(inner: &Arc<Inner>, instances: &[Instance]) -> Result
     let mut result = Ok(());
     for parked in instances.iter().filter(|instance| instance.parked) {
         let newer = instances.iter().find(|instance| instance.key == parked.key && !instance.parked);
+        let waits = |newer: &Instance| inner.table().known.get(&newer.deployment).is_some_and(|known| known.retiring);
+        if newer.is_some_and(waits) {
+            continue;
+        }
         let done = match newer {
             Some(newer) if newer.state == InstanceState::Running => {
                 // Whether the control plane has asked for it already, nobody knows any more.

@@ -15,10 +15,16 @@ use crate::outbox::Outbox;
 /// Waits until nobody is sent there and requests under way have had their time. When the agent stops
 /// first, the next one ends what is left.
 pub(super) async fn later(inner: Arc<Inner>, replacement: Replacement, on_request: bool) {
+    inner.set_retiring(replacement.current.deployment, true);
+    end(&inner, &replacement, on_request).await;
+    inner.set_retiring(replacement.current.deployment, false);
+}
+
+async fn end(inner: &Arc<Inner>, replacement: &Replacement, on_request: bool) {
     let (key, deployment) = (&replacement.current.key, replacement.current.deployment);
     let drained = async {
         if on_request {
-            deserted(&inner, deployment).await;
+            deserted(inner, deployment).await;
         } else {
             known(&inner.parts.outbox, deployment).await;
         }
@@ -32,7 +38,7 @@ pub(super) async fn later(inner: Arc<Inner>, replacement: Replacement, on_reques
         let retired = {
             let turn = Arc::clone(&inner.table().lane(key).turn);
             let _turn = inner.turn(turn).await;
-            inner.parts.pipeline.retire(&replacement).await
+            inner.parts.pipeline.retire(replacement).await
         };
         match retired {
             Ok(()) => return tracing::info!(%key, "the previous instance is no longer needed and gone"),

@@ -12,7 +12,10 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use sdp_core::protocol::{AgentFrame, Frame, ServerFrame, Welcome, WireMessage};
+use sdp_core::{
+    protocol::{AgentFrame, Frame, ServerFrame, Welcome, WireMessage},
+    testing::privacy::{memory_is_private, unprivileged},
+};
 use secrecy::ExposeSecret;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -103,6 +106,22 @@ async fn it_runs_until_it_is_told_to_stop_and_keeps_its_token_to_itself() {
     let log = text(&output.stderr);
     assert!(output.status.success() && log.contains("connected") && log.contains("stopping"), "{log}");
     assert!(!log.contains(TOKEN), "the token is in the log");
+}
+
+#[tokio::test]
+async fn no_core_of_it_is_dumped_and_nobody_looks_into_its_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = write_config(dir.path(), &format!("ws://{}/ws/agent", listener.local_addr().unwrap()), "");
+    let mut command = Command::from(unprivileged(env!("CARGO_BIN_EXE_sdp-agent").as_ref(), dir.path()).unwrap());
+    let child = command.arg("--config").arg(&config).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let output = patiently("the daemon", async {
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(memory_is_private(child.id().unwrap()).unwrap());
+        serve_one(stream, child).await
+    });
+    let output = output.await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[tokio::test]

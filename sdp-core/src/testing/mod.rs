@@ -7,6 +7,7 @@ mod clock;
 pub mod conformance;
 mod deployer;
 mod disks;
+pub mod privacy;
 mod repos;
 mod routes;
 mod sinks;

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Longer lines are split: a line is what a person reads and what the log indexes by.
 const MAX_LINE_BYTES: usize = 16 * 1024;
+/// How much of a longer line waits for what comes after it. No form of a secret is longer.
+const KEPT_BYTES: usize = 4 * 1024;
 /// How many last lines a failure quotes.
 const LAST_LINES: usize = 10;
 /// How long a group may take to end after SIGTERM.
@@ -227,16 +229,31 @@ async fn pump(
             }
             return Ok(());
         }
-        let room = MAX_LINE_BYTES - line.len();
+        let room = MAX_LINE_BYTES + KEPT_BYTES - line.len();
         let end = chunk.iter().take(room).position(|byte| *byte == b'\n');
         let taken = end.map_or(chunk.len().min(room), |at| at + 1);
         line.extend_from_slice(&chunk[..end.unwrap_or(taken)]);
         reader.consume(taken);
-        if end.is_some() || line.len() == MAX_LINE_BYTES {
+        if end.is_some() {
             tell(&line, name, sink, last_lines).await?;
             line.clear();
+        } else if line.len() == MAX_LINE_BYTES + KEPT_BYTES {
+            let begin = split(&mut line, sink);
+            tell(&begin, name, sink, last_lines).await?;
         }
     }
+}
+
+/// Takes the beginning of a line that is too long to wait for its end. No secret is cut by it: one that is there as a
+/// whole is masked before, and one that is not begins in what stays.
+fn split(line: &mut Vec<u8>, sink: &dyn EventSink) -> Vec<u8> {
+    // The rest of a character may be still to come.
+    let begun = line.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+    let character = line.split_off(line.len() - begun);
+    let mut text = sink.masked(String::from_utf8_lossy(line)).into_owned();
+    let rest = text.split_off(text.floor_char_boundary(text.len().saturating_sub(KEPT_BYTES)));
+    *line = [rest.as_bytes(), &character].concat();
+    text.into_bytes()
 }
 
 async fn tell(
@@ -245,7 +262,8 @@ async fn tell(
     sink: &dyn EventSink,
     last_lines: &Mutex<VecDeque<String>>,
 ) -> Result<(), SinkError> {
-    let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
+    // Before it is cut.
+    let line = sink.masked(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))).into_owned();
     {
         let mut lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LAST_LINES {
@@ -258,7 +276,10 @@ async fn tell(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::{
+        borrow::Cow,
+        sync::atomic::{AtomicU64, Ordering},
+    };
 
     use async_trait::async_trait;
     use sdp_core::testing::MemorySink;
@@ -287,6 +308,39 @@ mod tests {
         let lines = sink.lines();
         assert_eq!(&lines[1..4], ["one", "two", "\u{fffd}\u{fffd}"]);
         assert_eq!(lines[4].len() + lines[5].len() + lines[6].len(), 40_003, "a long line is split, nothing is lost");
+    }
+
+    const SECRET: &str = "correct-horse-battery-staple";
+
+    #[derive(Debug, Default)]
+    struct MaskingSink(MemorySink);
+
+    #[async_trait]
+    impl EventSink for MaskingSink {
+        async fn accept(&self, kind: EventKind) -> Result<u64, SinkError> {
+            self.0.accept(kind).await
+        }
+
+        fn masked<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+            text.replace(SECRET, "*").into()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_masked_also_where_a_long_line_is_split() {
+        for before in [0, 490, 12_280, 16_370, 16_384, 20_470, 32_760, 40_950] {
+            let sink = MaskingSink::default();
+            let fill = |count: u32| format!("head -c {count} /dev/zero | tr '\\0' x");
+            let script = format!("{}; printf {SECRET}; {}; exit 1", fill(before), fill(30_000));
+            let Outcome::Failed { last_lines, .. } = sh(&script, &sink, &CancellationToken::new()).await.unwrap()
+            else {
+                panic!("it fails")
+            };
+            let told = sink.0.lines()[1..].concat();
+            let wanted = format!("{}*{}", "x".repeat(before as usize), "x".repeat(30_000));
+            assert!(told == wanted, "{before}: {} bytes", told.len());
+            assert!(last_lines.iter().all(|line| line.chars().all(|c| "x*".contains(c))), "{before}: {last_lines:?}");
+        }
     }
 
     #[tokio::test]

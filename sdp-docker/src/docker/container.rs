@@ -7,19 +7,8 @@ use sdp_core::{Artifact, DeployError, DeployJob};
 
 use super::{
     labels, networks,
-    program::{Bind, Program, program},
+    program::{self, Bind, Program, program},
 };
-
-/// Tells whether another job would make the same container of an image with this id.
-pub(crate) fn fingerprint(
-    owner: &str,
-    publish: IpAddr,
-    job: &DeployJob,
-    artifact: &Artifact,
-    image_id: &str,
-) -> Result<String, DeployError> {
-    Ok(program(owner, publish, job, artifact)?.fingerprint(job, image_id))
-}
 
 /// The body of the engine's `create` call. The restart policy comes when the container has proved
 /// healthy: one that crashes at once must be seen dead, not restarting.
@@ -30,10 +19,9 @@ pub(crate) fn body(
     artifact: &Artifact,
     image_id: &str,
 ) -> Result<ContainerCreateBody, DeployError> {
-    let program = program(owner, publish, job, artifact)?;
-    let fingerprint = program.fingerprint(job, image_id);
-    let Program { image, args, env, mut labels, dir, mounts, port, reaps, nano_cpus, memory_bytes } = program;
-    labels.insert(labels::PROGRAM.into(), fingerprint);
+    let Program { image, args, env, mut labels, dir, mounts, port, reaps, nano_cpus, memory_bytes } =
+        program(owner, publish, job, artifact)?;
+    labels.insert(labels::PROGRAM.into(), program::fingerprint(publish, job, artifact, image_id));
     let network = networks::sandbox(&job.key, &job.repo).map(networks::name);
     let endpoint = EndpointSettings { aliases: Some(networks::aliases(&job.repo)), ..Default::default() };
     let tcp = port.map(|port| format!("{port}/tcp"));

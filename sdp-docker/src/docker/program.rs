@@ -7,7 +7,6 @@ use std::{
 };
 
 use sdp_core::{Artifact, DeployError, DeployJob, NetworkMode, RecipeKind};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::labels;
@@ -19,14 +18,12 @@ const SOURCE: &str = "/src";
 const OUT: &str = "/sdp/out";
 
 /// A program in a container.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) image: String,
     /// In the place of the image's own command, if there is one.
     pub(crate) args: Option<Vec<String>>,
     pub(crate) env: Vec<String>,
-    /// They name the deployment, so that they are of no other.
-    #[serde(skip)]
     pub(crate) labels: HashMap<String, String>,
     pub(crate) dir: String,
     pub(crate) mounts: Vec<Bind>,
@@ -39,21 +36,27 @@ pub(crate) struct Program {
 }
 
 /// A file or folder of the host in a container.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Bind {
     pub(crate) source: String,
     pub(crate) target: String,
     pub(crate) read_only: bool,
 }
 
-impl Program {
-    /// The same for jobs that make the same container of an image with this id.
-    pub(crate) fn fingerprint(&self, job: &DeployJob, image_id: &str) -> String {
-        let what = (self, &job.checkout.branch, &job.checkout.commit, job.host_port, image_id);
-        // Nothing in it can fail to become JSON.
-        let text = serde_json::to_vec(&what).unwrap_or_default();
-        Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-    }
+/// The same for jobs that make the same container of an image with this id. It has all that the container is
+/// made of, without making anything.
+pub(crate) fn fingerprint(publish: IpAddr, job: &DeployJob, artifact: &Artifact, image_id: &str) -> String {
+    let repo = &job.repo;
+    let apache = (repo.recipe == RecipeKind::Php).then(|| apache::files(job, publish));
+    let out = artifact.path.as_deref().unwrap_or(&job.checkout.path);
+    let what = (
+        (&job.key, &job.checkout.path, &job.checkout.branch, &job.checkout.commit, job.host_port, image_id),
+        (publish, repo.network, repo.container_port, &repo.service, &repo.limits),
+        (build::run_command(job, out), &job.env, &artifact.path, apache),
+    );
+    // Nothing in it can fail to become JSON.
+    let text = serde_json::to_vec(&what).unwrap_or_default();
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The job's image.

@@ -113,7 +113,8 @@ impl GitHost {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn path(&self, repo: &str) -> PathBuf {
+    /// The bare repository of a repo, for what no client can bring about.
+    pub fn path(&self, repo: &str) -> PathBuf {
         self.root.path().join("scm").join(format!("{repo}.git"))
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ApiError, AppState,
-    auth::SignedIn,
+    auth::{self, SignedIn},
     sandboxes::{self, By},
 };
 
@@ -62,6 +62,10 @@ pub(super) async fn apply(
         let turn = state.turns().take(&name).await;
         let plan = sandboxes::plan(&state, &name, &manifest).await?;
         let is_new = plan.record.is_none();
+        if let Some(record) = &plan.record {
+            // It may have been made while the document was on its way.
+            auth::admit_to(&signed_in, &record.sandbox)?;
+        }
         let asker = signed_in.asker(None);
         let applied = sandboxes::apply(&state, &name, plan, asker, By::Person(&signed_in), turn).await?;
         let record = find_record(&state, &name).await?;

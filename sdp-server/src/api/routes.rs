@@ -128,7 +128,7 @@ pub(crate) async fn set(
     let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.user()).clone();
     let lost = table.taken.iter().map(|taken| {
         let TakenRoute { service, was, .. } = taken.clone();
-        let (by, user, at) = (sandbox.name.clone(), user.clone(), Timestamp::now());
+        let (by, user, at) = (sandbox.name.clone(), user.clone(), crate::store::now());
         (was.owner, LostRoute { service, url: was.url, by, user, at })
     });
     state.store().lose_routes(lost.collect()).await?;

@@ -59,7 +59,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Sandbox>), ApiError> {
     let plan = plan(&state, &body).await?;
     let lifetime = body.expires_in.or(plan.lifetime).unwrap_or(state.config().sandbox_lifetime);
-    let created_at = Timestamp::now();
+    let created_at = crate::store::now();
     let sandbox = Sandbox {
         name: body.name,
         environment: plan.environment.name,

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, ErrorCode, Shape, Template, TemplateName, UserName,
@@ -15,7 +14,7 @@ use super::{
     etag::{IfMatch, Tagged},
     sandboxes::{copy, find_record},
 };
-use crate::{ApiError, AppState, auth::SignedIn};
+use crate::{ApiError, AppState, auth::SignedIn, store::Deed};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct TemplatePath {
@@ -45,9 +44,9 @@ pub(super) async fn create(
 ) -> Result<Tagged<Template>, ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("template"))?;
     let template = template(&state, name, signed_in.user(), body).await?;
-    let inserted = state.store().insert_template(&template).await;
+    let deed = deed(&signed_in, AuditAction::TemplateCreate, &template.name);
+    let inserted = state.store().insert_template(&template, deed).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
-    told(&state, &signed_in, AuditAction::TemplateCreate, &template.name).await;
     Ok(Tagged::of(template).created())
 }
 
@@ -61,8 +60,8 @@ pub(super) async fn replace(
     super::same_name(&path.name, body.name.as_ref())?;
     let owner = find(&state, &path.name).await.map_err(|error| error.field("name"))?.owner;
     let template = template(&state, path.name, &owner, body).await?;
-    if state.store().replace_template(&template, &expected).await? {
-        told(&state, &signed_in, AuditAction::TemplateReplace, &template.name).await;
+    let deed = deed(&signed_in, AuditAction::TemplateReplace, &template.name);
+    if state.store().replace_template(&template, &expected, deed).await? {
         return Ok(Tagged::of(template));
     }
     Err(ApiError::not_found("template", &template.name).field("name"))
@@ -74,15 +73,15 @@ pub(super) async fn delete(
     Path(path): Path<TemplatePath>,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    if state.store().delete_template(&path.name, &expected).await? {
-        told(&state, &signed_in, AuditAction::TemplateDelete, &path.name).await;
+    let deed = deed(&signed_in, AuditAction::TemplateDelete, &path.name);
+    if state.store().delete_template(&path.name, &expected, deed).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(ApiError::not_found("template", &path.name).field("name"))
 }
 
-async fn told(state: &AppState, signed_in: &SignedIn, action: AuditAction, name: &TemplateName) {
-    state.audit(vec![signed_in.deed(action, AuditSubject::template(name))]).await;
+fn deed(signed_in: &SignedIn, action: AuditAction, name: &TemplateName) -> Deed {
+    signed_in.deed(action, AuditSubject::template(name))
 }
 
 async fn template(
@@ -108,5 +107,5 @@ async fn template(
         let sentence = "expires_in must be some time, such as \"7d\"";
         return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("expires_in"));
     }
-    Ok(Template { name, owner: owner.clone(), saved_at: Timestamp::now(), shape, expires_in: body.expires_in })
+    Ok(Template { name, owner: owner.clone(), saved_at: crate::store::now(), shape, expires_in: body.expires_in })
 }

@@ -169,8 +169,13 @@ async fn standing(parts: &mut Parts, state: &AppState, rule: Rule, signed_in: &S
                 Some(name) => store.sandbox(name).await?,
                 None => None,
             };
-            // One of an earlier sandbox of that name says nothing about who has it now.
-            match sandbox.filter(|sandbox| sandbox.created_at <= deployment.created_at) {
+            match sandbox {
+                // What is done to it would be done to the sandbox that has the name now.
+                Some(sandbox) if sandbox.created_at > deployment.created_at => {
+                    let sentence =
+                        format!("deployment {id} is of an earlier sandbox {}, which was deleted", sandbox.name);
+                    return Err(ApiError::new(ErrorCode::Conflict, sentence).field("id"));
+                }
                 Some(sandbox) => (sandbox.owner.clone(), Some(sandbox), format!("the sandbox of deployment {id}")),
                 None => (deployment.user, None, format!("deployment {id}")),
             }
@@ -183,13 +188,22 @@ async fn standing(parts: &mut Parts, state: &AppState, rule: Rule, signed_in: &S
         }
         _ => return Ok(Standing::None),
     };
+    stands(signed_in, &what, &owner, sandbox.as_ref())
+}
+
+/// Refuses who may not change a sandbox, for what cannot be decided before the sandbox is known.
+pub(crate) fn admit_to(signed_in: &SignedIn, sandbox: &Sandbox) -> Result<(), ApiError> {
+    stands(signed_in, &format!("sandbox {}", sandbox.name), &sandbox.owner, Some(sandbox)).map(drop)
+}
+
+fn stands(signed_in: &SignedIn, what: &str, owner: &UserName, sandbox: Option<&Sandbox>) -> Result<Standing, ApiError> {
     let user = signed_in.session.user();
     let shares = |sandbox: &Sandbox| sandbox.shared_with.contains(user);
     match () {
-        () if owner == *user => Ok(Standing::Owner),
+        () if owner == user => Ok(Standing::Owner),
         () if signed_in.role == Role::Admin => Ok(Standing::Admin),
-        () if sandbox.as_ref().is_some_and(shares) => Ok(Standing::Shared),
-        () => Err(not_yours(&what, &owner, sandbox.as_ref())),
+        () if sandbox.is_some_and(shares) => Ok(Standing::Shared),
+        () => Err(not_yours(what, owner, sandbox)),
     }
 }
 

@@ -23,7 +23,7 @@ pub use self::{
 };
 pub(crate) use self::{
     extract::{Standing, bearer, cookie},
-    guard::guard,
+    guard::{admit_to, guard},
     people::ChangeError,
 };
 use crate::ApiError;

@@ -125,7 +125,7 @@ impl People {
     /// Takes note that somebody signed in.
     pub(crate) async fn signed_in(&self, name: &UserName) -> Result<(), StoreError> {
         let _turn = self.changing.lock().await;
-        let now = Timestamp::now();
+        let now = crate::store::now();
         let new = UserRecord { name: name.clone(), role: None, disabled: false, first_seen: now, last_seen: now };
         let before = self.known().users.get(name).cloned();
         let user = UserRecord { last_seen: now, ..before.unwrap_or(new) };
@@ -218,7 +218,7 @@ impl People {
             let sentence = format!("{user} has {MAX_TOKENS} tokens; revoke one that is not needed any more");
             return Err(Problem::new(ErrorCode::Conflict, sentence).into());
         }
-        let now = Timestamp::now();
+        let now = crate::store::now();
         let token = ApiToken {
             id: TokenId::new(),
             user: user.clone(),

@@ -107,12 +107,17 @@ async fn open(
     let done =
         |problem: Option<String>| Done { sandbox: Some(name.clone()), deployed: Some(told.commit.clone()), problem };
     let is_complete = record.deployed.is_some() && record.problem.is_none();
+    if let Some(present) = &present {
+        keep(state, repo, present).await?;
+    }
+    // How long it lives from when it was made is for a new one.
+    let expires_in = repo.expires_in.filter(|_| present.is_none());
     let Some(present) = present.filter(|_| is_complete) else {
         let manifest = Manifest {
             environment: repo.environment.clone(),
             template: Some(template.clone()),
             branches: [(repo.repo.clone(), told.branch.clone())].into(),
-            expires_in: repo.expires_in,
+            expires_in,
             ..Manifest::default()
         };
         let plan = sandboxes::plan(state, &name, &manifest).await?;
@@ -124,7 +129,6 @@ async fn open(
     {
         return Ok(done(None));
     }
-    keep(state, repo, &present).await?;
     let service = ServiceSpec {
         branch: told.branch.clone(),
         ..present.shape.services.get(&repo.repo).cloned().unwrap_or_else(|| ServiceSpec {

@@ -5,7 +5,6 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, CommitId, Credentials, DeployRequest, Deployment, DeploymentId, DeploymentState, EnvName,
     Environment, ErrorCode, HostPort, InstanceKey, Problem, RepoName, Sandbox, UserName,
@@ -146,7 +145,7 @@ impl Hub {
             url: None,
             env: body.env,
             user,
-            created_at: Timestamp::now(),
+            created_at: crate::store::now(),
             finished_at: None,
             rollback_of: earlier.as_ref().map(|earlier| earlier.deployment),
             stages: Vec::new(),
@@ -192,9 +191,8 @@ impl Hub {
             Ok(_) => self.refuse(id, RequestError::Unexpected { agent }).await,
             Err(error @ (RequestError::Lost { .. } | RequestError::Timeout { .. })) => {
                 tracing::warn!(deployment = %id, error = chain(&error), "whether a deployment has begun is not known yet");
-                let mut problem = Problem::from(&error);
-                problem.detail = format!("{}; deployment {id} stays queued until the agent tells", problem.detail);
-                Err(ApiError(problem))
+                // Said to have failed, it would be asked for twice.
+                Ok(deployment)
             }
             Err(error) => self.refuse(id, error).await,
         }

@@ -7,7 +7,10 @@ mod deployments;
 mod gauges;
 mod http;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -18,11 +21,20 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use sdp_core::ErrorCode;
+use tokio::sync::Mutex;
 
-pub(crate) use self::{deployments::watch, gauges::Gauges, http::observe};
+use self::gauges::Gauges;
+
+pub(crate) use self::{deployments::watch, http::observe};
+
+use crate::{ApiError, AppState};
 
 /// The content type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// For how long a look at what is so at the moment serves.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// From half a millisecond to 16 seconds.
 const QUICK: (f64, f64, u16) = (0.0005, 2.0, 16);
@@ -80,6 +92,8 @@ struct Inner {
     event_batches: Counter,
     append: Histogram,
     lag: Histogram,
+    /// The last look at what is so at the moment.
+    gauges: Mutex<Option<(Instant, Arc<Gauges>)>>,
 }
 
 impl Default for Metrics {
@@ -94,6 +108,7 @@ impl Default for Metrics {
             event_batches: Counter::default(),
             append: Buckets::from(QUICK).new_metric(),
             lag: Buckets::from(QUICK).new_metric(),
+            gauges: Mutex::default(),
         };
         let registry = &mut inner.registry;
         let seconds = Unit::Seconds;
@@ -146,8 +161,27 @@ impl Metrics {
         self.inner.lag.observe(lag.as_secs_f64());
     }
 
-    /// Everything, as text.
-    pub(crate) fn text(&self, gauges: &Gauges) -> Result<String, std::fmt::Error> {
+    /// Everything, as text. Nobody need be signed in to ask: what costs a look at the disk is looked at once for
+    /// all who ask at about the same time.
+    ///
+    /// # Errors
+    /// When the database or the disk cannot be read.
+    pub(crate) async fn text(&self, state: &AppState) -> Result<String, ApiError> {
+        let gauges = {
+            let mut last = self.inner.gauges.lock().await;
+            match &*last {
+                Some((at, gauges)) if at.elapsed() < FRESH => Arc::clone(gauges),
+                _ => {
+                    let gauges = Arc::new(Gauges::look(state).await?);
+                    *last = Some((Instant::now(), Arc::clone(&gauges)));
+                    gauges
+                }
+            }
+        };
+        self.encode(&gauges).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
+    }
+
+    fn encode(&self, gauges: &Gauges) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         text::encode_registry(&mut text, &self.inner.registry)?;
         gauges.encode(&mut text)?;

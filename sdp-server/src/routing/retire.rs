@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sdp_core::{DeploymentId, DeploymentState, ErrorCode, SandboxName, problem::chain, protocol::RequestBody};
+use sdp_core::{Deployment, DeploymentState, ErrorCode, SandboxName, problem::chain, protocol::RequestBody};
 
 use super::facts::Facts;
 use crate::{ApiError, AppState, hub::RequestError};
@@ -12,21 +12,22 @@ use crate::{ApiError, AppState, hub::RequestError};
 pub(super) async fn replaced(
     state: &AppState,
     facts: &Facts,
-    waiting: Vec<DeploymentId>,
+    waiting: &[Deployment],
     sandboxes: &BTreeSet<&SandboxName>,
 ) -> Result<(), ApiError> {
     let store = state.store();
-    for id in waiting {
-        let Some(deployment) = facts.deployments.iter().find(|deployment| deployment.id == id) else {
-            // Then what it was to replace serves on, or another has replaced both.
-            let ended = store.deployment(id).await?.is_none_or(|it| it.state.is_final());
-            if ended {
-                store.end_retirement(id).await?;
-            }
+    for deployment in waiting {
+        let id = deployment.id;
+        let sandbox = deployment.key.sandbox.as_ref().filter(|sandbox| facts.sandboxes.contains_key(*sandbox));
+        // All of it is gone with its sandbox; of one that failed, what it was to replace serves on.
+        let Some(sandbox) =
+            sandbox.filter(|_| !matches!(deployment.state, DeploymentState::Failed | DeploymentState::Cancelled))
+        else {
+            store.end_retirement(id).await?;
             continue;
         };
-        let is_ready = deployment.key.sandbox.as_ref().is_some_and(|sandbox| sandboxes.contains(sandbox));
-        if !is_ready || deployment.state != DeploymentState::Running {
+        // One that was superseded too: the later one may have left as it was what this one made.
+        if deployment.state.is_active() || !sandboxes.contains(sandbox) {
             continue;
         }
         match state.hub().request(&deployment.agent, RequestBody::Retire { deployment: id }).await {

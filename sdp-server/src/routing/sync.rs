@@ -97,11 +97,11 @@ pub(crate) async fn run(state: AppState) {
 }
 
 async fn sync(state: &AppState, scope: &Scope) -> Result<(), ApiError> {
-    let facts = Facts::read(state).await?;
+    // Before the facts: what routes are made of is to be no older than what is told of them.
     let waiting = state.store().retirements().await?;
-    let of_waiting = facts.deployments.iter().filter(|deployment| waiting.contains(&deployment.id));
-    let concerned: BTreeSet<_> =
-        scope.sandboxes.iter().chain(of_waiting.filter_map(|deployment| deployment.key.sandbox.as_ref())).collect();
+    let facts = Facts::read(state).await?;
+    let of_waiting = waiting.iter().filter_map(|deployment| deployment.key.sandbox.as_ref());
+    let concerned: BTreeSet<_> = scope.sandboxes.iter().chain(of_waiting).collect();
     let agents = state.hub().agents().await?;
     let inventory = |name: &AgentName| {
         let agent = agents.iter().find(|agent| agent.name == *name && agent.connected);
@@ -129,7 +129,7 @@ async fn sync(state: &AppState, scope: &Scope) -> Result<(), ApiError> {
             Err(error) => result = result.and(Err(error)),
         }
     }
-    result.and(retire::replaced(state, &facts, waiting, &routed).await)
+    result.and(retire::replaced(state, &facts, &waiting, &routed).await)
 }
 
 async fn shared(

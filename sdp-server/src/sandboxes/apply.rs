@@ -176,7 +176,7 @@ pub(crate) async fn apply(
                 environment: wanted.environment.clone(),
                 owner: asker.user.clone(),
                 shared_with: BTreeSet::new(),
-                created_at: Timestamp::now(),
+                created_at: crate::store::now(),
                 expires_at: wanted.expires_at,
                 state: SandboxState::Active,
             };

@@ -78,7 +78,8 @@ impl Store {
     }
 }
 
-fn append(connection: &Connection, deed: &Deed) -> Result<(), StoreError> {
+/// Keeps what was done, in the transaction in which it is done where that is the caller's.
+pub(super) fn append(connection: &Connection, deed: &Deed) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO audit (at, user, address, action, subject, deployment, detail)

@@ -32,7 +32,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>, StoreError> {
-        self.readers.read(move |connection| load(connection, id)).await
+        self.readers.look(move |connection| load(connection, id)).await
     }
 
     /// One page of deployments, newest first. A limit out of range is taken to the nearest allowed.
@@ -128,7 +128,7 @@ impl Store {
         deployment: &Deployment,
         since: Timestamp,
     ) -> Result<Option<Deployment>, StoreError> {
-        let Deployment { id, key, agent, .. } = deployment.clone();
+        let Deployment { id, key, agent, commit, env, .. } = deployment.clone();
         self.readers
             .read(move |connection| {
                 // One that was superseded in the queue never had a commit.
@@ -136,6 +136,7 @@ impl Store {
                     WHERE repo = :repo AND id < :id AND sandbox IS :sandbox AND agent = :agent
                     AND state IN ('running', 'stopped', 'superseded') AND commit_id IS NOT NULL
                     AND created_at >= :since
+                    AND NOT (commit_id IS :commit AND env = :env)
                     ORDER BY id DESC LIMIT 1";
                 let values = named_params! {
                     ":repo": key.repo.as_str(),
@@ -143,6 +144,8 @@ impl Store {
                     ":sandbox": key.sandbox.as_ref().map(AsRef::<str>::as_ref),
                     ":agent": agent.as_str(),
                     ":since": micros(since),
+                    ":commit": commit.as_ref().map(AsRef::<str>::as_ref),
+                    ":env": to_json(&env),
                 };
                 Ok(select(connection, query, values)?.into_iter().next())
             })
@@ -372,7 +375,11 @@ fn page(connection: &Connection, filter: &DeploymentFilter) -> Result<Page<Deplo
     Ok(Page { items, next })
 }
 
-fn select(connection: &Connection, query: &str, values: &[(&str, &dyn ToSql)]) -> Result<Vec<Deployment>, StoreError> {
+pub(super) fn select(
+    connection: &Connection,
+    query: &str,
+    values: &[(&str, &dyn ToSql)],
+) -> Result<Vec<Deployment>, StoreError> {
     let mut statement = connection.prepare_cached(query)?;
     let mut rows = statement.query(values)?;
     let mut found = Vec::new();

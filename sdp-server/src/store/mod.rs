@@ -56,6 +56,7 @@ pub use self::{
 pub(crate) use self::{
     pull_requests::{PullRequestKey, PullRequestRecord, Received},
     queue::{Happening, NewTask, Task},
+    values::now,
 };
 use self::{readers::Readers, writer::Writer};
 

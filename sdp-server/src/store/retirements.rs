@@ -1,11 +1,11 @@
 //! Deployments that leave what they replace serving, until their agents are told that the routes have followed.
 
-use sdp_core::{Deployment, DeploymentId, DeploymentState};
+use sdp_core::{Deployment, DeploymentId};
 
-use super::{Store, StoreError, values::text};
+use super::{Store, StoreError, deployments::select};
 
 impl Store {
-    /// Keeps that a deployment's agent waits to be told. False, and nothing is kept, when nothing runs that it would
+    /// Keeps that a deployment's agent waits to be told. False, and nothing is kept, when nothing runs or is about to that it would
     /// replace.
     ///
     /// # Errors
@@ -15,13 +15,13 @@ impl Store {
         self.writer
             .write(move |connection| {
                 let query = "INSERT OR IGNORE INTO retirements (deployment) SELECT ?1 WHERE EXISTS (
-                    SELECT 1 FROM deployments WHERE agent = ?2 AND repo = ?3 AND sandbox IS ?4 AND state = ?5)";
+                    SELECT 1 FROM deployments WHERE agent = ?2 AND repo = ?3 AND sandbox IS ?4 AND id <> ?1
+                        AND state NOT IN ('failed', 'cancelled', 'superseded', 'stopped'))";
                 let kept = connection.prepare_cached(query)?.execute([
                     Some(deployment.id.to_string().as_str()),
                     Some(deployment.agent.as_str()),
                     Some(deployment.key.repo.as_str()),
                     deployment.key.sandbox.as_ref().map(AsRef::<str>::as_ref),
-                    Some(DeploymentState::Running.as_str()),
                 ])?;
                 Ok(kept > 0)
             })
@@ -32,16 +32,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn retirements(&self) -> Result<Vec<DeploymentId>, StoreError> {
+    pub async fn retirements(&self) -> Result<Vec<Deployment>, StoreError> {
         self.readers
             .read(|connection| {
-                let mut statement = connection.prepare_cached("SELECT deployment FROM retirements")?;
-                let mut rows = statement.query([])?;
-                let mut found = Vec::new();
-                while let Some(row) = rows.next()? {
-                    found.push(text(row, "deployment")?);
-                }
-                Ok(found)
+                let query = "SELECT d.* FROM deployments d JOIN retirements r ON r.deployment = d.id ORDER BY d.id";
+                select(connection, query, &[])
             })
             .await
     }

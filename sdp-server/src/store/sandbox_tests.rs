@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use sdp_core::{
-    Deployment, DeploymentId, DeploymentState, Environment, EnvironmentName, ErrorCode, HostPort, InstanceKey, Problem,
-    RouteTarget, Sandbox, SandboxName, SandboxState, Shape, Template,
+    AuditSubject, Deployment, DeploymentId, DeploymentState, Environment, EnvironmentName, ErrorCode, HostPort,
+    InstanceKey, Problem, RouteTarget, Sandbox, SandboxName, SandboxState, Shape, Template,
+    api::audit::{AuditAction, AuditFilter},
 };
 use tempfile::TempDir;
 
@@ -179,6 +180,7 @@ async fn environments_are_kept_and_the_default_is_there_without_being_made() {
 #[tokio::test]
 async fn templates_are_kept_replaced_and_forgotten() {
     let (_dir, store) = store();
+    let deed = || Deed::of_the_platform(AuditAction::TemplateReplace, AuditSubject::sandbox(&pay()));
     let mut template = Template {
         name: "checkout".parse().unwrap(),
         owner: "ada".parse().unwrap(),
@@ -186,15 +188,17 @@ async fn templates_are_kept_replaced_and_forgotten() {
         shape: Shape::default(),
         expires_in: Some(Duration::from_secs(60)),
     };
-    assert!(!store.replace_template(&template, &Expected::ANY).await.unwrap());
-    store.insert_template(&template).await.unwrap();
-    assert!(matches!(store.insert_template(&template).await, Err(StoreError::Exists { .. })));
+    assert!(!store.replace_template(&template, &Expected::ANY, deed()).await.unwrap());
+    store.insert_template(&template, deed()).await.unwrap();
+    assert!(matches!(store.insert_template(&template, deed()).await, Err(StoreError::Exists { .. })));
     template.saved_at = at(2);
-    assert!(store.replace_template(&template, &Expected::ANY).await.unwrap());
+    assert!(store.replace_template(&template, &Expected::ANY, deed()).await.unwrap());
     assert_eq!(store.template(&template.name).await.unwrap(), Some(template.clone()));
     assert_eq!(store.templates().await.unwrap(), std::slice::from_ref(&template));
-    assert!(store.delete_template(&template.name, &Expected::ANY).await.unwrap());
-    assert!(!store.delete_template(&template.name, &Expected::ANY).await.unwrap());
+    assert!(store.delete_template(&template.name, &Expected::ANY, deed()).await.unwrap());
+    assert!(!store.delete_template(&template.name, &Expected::ANY, deed()).await.unwrap());
+    let done = store.audit(&AuditFilter::default()).await.unwrap().items;
+    assert_eq!(done.len(), 3, "what was not done is not written down: {done:?}");
 }
 
 #[tokio::test]

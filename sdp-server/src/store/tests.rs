@@ -193,7 +193,10 @@ async fn the_previous_good_one_ran_in_the_same_place() {
         deployment
     };
     let long_ago = kept(&|it| it.created_at = at(10)).await;
-    let good = kept(&|_| ()).await;
+    let other = CommitId::new("89abcdef0123456789abcdef0123456789abcdef").unwrap();
+    let good = kept(&|it| it.commit = Some(other.clone())).await;
+    // The same as what runs, which was left as it was: nothing to go back to.
+    kept(&|_| ()).await;
     kept(&|it| it.state = S::Failed).await;
     kept(&|it| it.commit = None).await;
     kept(&|it| it.agent = agent("elsewhere")).await;

@@ -17,6 +17,12 @@ pub(super) fn to_name<T: Serialize>(value: &T) -> String {
     to_json(value).trim_matches('"').to_owned()
 }
 
+/// Now, no more exactly than it is kept: what is answered to who makes something is what others read later.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(micros(now)).unwrap_or(now)
+}
+
 pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
 }

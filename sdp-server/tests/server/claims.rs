@@ -164,7 +164,7 @@ async fn what_a_deployment_replaced_retires_when_the_routes_have_followed() {
     micro.events(second, 1, &events(7002)).await;
     until(|| api.state(second), |state| *state == "running").await;
     let store = plane.server.state().store();
-    assert_eq!(store.retirements().await.unwrap(), [second]);
+    assert_eq!(store.retirements().await.unwrap().iter().map(|it| it.id).collect::<Vec<_>>(), [second]);
 
     asked.clear();
     let _gateway = GatewayAgent::connect(&plane, &gateways, token).await;

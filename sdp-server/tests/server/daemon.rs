@@ -22,6 +22,7 @@ use tokio_rustls::{
     },
 };
 
+use sdp_core::testing::privacy::{memory_is_private, unprivileged};
 use secrecy::SecretString;
 
 use crate::support::{Agent, Api, hello, patiently};
@@ -125,6 +126,23 @@ async fn the_daemon_serves_until_it_is_told_to_stop_and_logs_no_secret() {
     for secret in [crate::support::PASSWORD, crate::support::exposed(&token), &api.token] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
+}
+
+#[tokio::test]
+async fn no_core_of_the_daemon_is_dumped_and_nobody_looks_into_its_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = unprivileged("/bin/sleep".as_ref(), dir.path()).unwrap().arg("600").spawn().unwrap();
+    assert!(!memory_is_private(other.id()).unwrap(), "usually they may");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let mut command = unprivileged(env!("CARGO_BIN_EXE_sdp-server").as_ref(), dir.path()).unwrap();
+    command.args(["--set", "listen=127.0.0.1:0", "--set"]).arg(format!("data_dir={}/data", dir.path().display()));
+    let (mut child, _, log) = serving(command.env_clear()).await;
+    let private = memory_is_private(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(log);
+    assert!(private.unwrap());
 }
 
 /// A certificate of an authority that is nobody's but these tests', and what accepts connections with it.

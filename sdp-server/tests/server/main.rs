@@ -30,6 +30,7 @@ mod rollback;
 mod routes;
 mod security;
 mod sleep;
+mod slow;
 mod streams;
 mod support;
 mod templates;

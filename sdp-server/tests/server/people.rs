@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use sdp_core::ErrorCode;
 use sdp_core::protocol::{Outcome, ReplyBody, RequestBody};
+use sdp_core::{DeploymentId, DeploymentState, ErrorCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Agent, Api, Plane, done, exposed, hello, inventory, on_disk, patiently, refused, until};
+use crate::support::{Agent, Api, Plane, done, exposed, hello, inventory, left, on_disk, patiently, refused, until};
 
 /// Who uses a token in place of a session.
 fn with_token(plane: &Plane, secret: &Value) -> Api {
@@ -42,9 +43,9 @@ async fn a_sandbox_is_its_owners_and_of_those_it_is_shared_with() {
     assert_eq!(eve.delete("/api/sandboxes/pay").await.0, 403);
     assert_eq!(agent.during(admin.delete("/api/sandboxes/pay"), done).await.0, 204);
 
-    // A new sandbox of that name gives its owner nothing over what bob did in the old one.
+    // A new sandbox of that name is not touched by way of what was in the old one.
     assert_eq!(eve.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
-    assert_eq!(eve.post(&stop, json!({})).await.0, 403);
+    assert_eq!(eve.post(&stop, json!({})).await.0, 409);
     plane.server.shutdown().await;
 }
 
@@ -282,5 +283,78 @@ async fn a_templates_maker_and_admins_change_it() {
     let (status, changed) = admin.put("/api/templates/shape", shape.clone()).await;
     assert_eq!((status, &changed["owner"]), (200, &json!("bob")), "it stays bob's");
     assert_eq!(bob.call(Method::DELETE, "/api/templates/shape", None).await.0, 204);
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_had_a_sandbox_before_does_nothing_to_the_one_that_has_its_name_now() {
+    let plane = Plane::new().await;
+    let (mut agent, _, _) = plane.ready(inventory(&["eredar"])).await;
+    let bob = Api::sign_in(plane.address(), &mut agent, "bob").await;
+    let eve = Api::sign_in(plane.address(), &mut agent, "eve").await;
+    let earlier = left(DeploymentId::new(), "pay", DeploymentState::Stopped);
+    plane.server.state().store().insert_deployment(&earlier).await.unwrap();
+    assert_eq!(eve.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    for act in ["retry", "restart", "stop", "cancel", "rollback"] {
+        let (status, problem) = bob.post(&format!("/api/deployments/{}/{act}", earlier.id), json!({})).await;
+        assert_eq!(status, 409, "{act}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("earlier sandbox pay"), "{act}: {problem}");
+    }
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_that_was_made_while_a_document_was_on_its_way_is_its_makers() {
+    let plane = Plane::new().await;
+    let (mut agent, _, _) = plane.ready(inventory(&["eredar"])).await;
+    let bob = Api::sign_in(plane.address(), &mut agent, "bob").await;
+    let eve = Api::sign_in(plane.address(), &mut agent, "eve").await;
+    let document = json!({ "services": [] }).to_string();
+    let head = format!(
+        "PUT /api/sandboxes/pay HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+        bob.token,
+        document.len()
+    );
+    let mut stream = tokio::net::TcpStream::connect(plane.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The handler wants the body: the rule was looked at.
+    let mut wanted = [0; 12];
+    stream.read_exact(&mut wanted).await.unwrap();
+    assert_eq!(&wanted, b"HTTP/1.1 100");
+    assert_eq!(eve.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    stream.write_all(document.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("HTTP/1.1 403"), "{answer}");
+    assert_eq!(eve.get("/api/sandboxes/pay").await.1["owner"], "eve");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_answered_when_something_is_made_is_what_is_read_later() {
+    let plane = Plane::new().await;
+    let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
+    let (_, token) = api.post("/api/tokens", json!({ "name": "ci", "scopes": ["read"] })).await;
+    let (_, template) =
+        api.post("/api/templates", json!({ "name": "t", "services": [{ "repo": "eredar", "branch": "main" }] })).await;
+    let (_, sandbox) = api.post("/api/sandboxes", json!({ "name": "pay", "expires_in": "1h" })).await;
+    let plane = plane.restarted().await;
+    agent.gone().await;
+    let mut api = Api::new(plane.address());
+    api.token = token["secret"].as_str().unwrap().into();
+    for (path, fields, made) in [
+        ("/api/templates/t", &["saved_at"][..], &template),
+        ("/api/sandboxes/pay", &["created_at", "expires_at"], &sandbox),
+    ] {
+        let (_, read) = api.get(path).await;
+        for field in fields {
+            assert_eq!(read[field], made[field], "{path} {field}");
+        }
+    }
+    let (_, me) = api.get("/api/me").await;
+    for field in ["created_at", "expires_at"] {
+        assert_eq!(me["token"][field], token[field], "{field}");
+    }
     plane.server.shutdown().await;
 }

@@ -4,11 +4,11 @@
 //! here; then a real server is asked as every kind of person, and must let in exactly those whom the rule lets in.
 
 use reqwest::Method;
-use sdp_core::{Deployment, DeploymentId, DeploymentState, InstanceKey};
+use sdp_core::{DeploymentId, DeploymentState};
 use sdp_server::{api::endpoints, auth::Rule};
 use serde_json::json;
 
-use crate::support::{Agent, Api, Plane, inventory};
+use crate::support::{Agent, Api, Plane, inventory, left};
 
 const TABLE: &str = include_str!("privileges.txt");
 
@@ -128,23 +128,7 @@ impl World {
         if path.starts_with("/api/sandboxes/") || path.contains("/deployments/{id}") {
             assert_eq!(owner.post("/api/sandboxes", json!({ "name": name })).await.0, 201);
             assert_eq!(owner.patch(&format!("/api/sandboxes/{name}"), json!({ "shared_with": ["cyd"] })).await.0, 200);
-            let deployment = Deployment {
-                id: id.parse().unwrap(),
-                key: InstanceKey::in_sandbox(name.parse().unwrap(), "eredar".parse().unwrap()),
-                branch: "main".parse().unwrap(),
-                commit: None,
-                agent: "micro".parse().unwrap(),
-                state: DeploymentState::Failed,
-                failure: None,
-                host_port: None,
-                url: None,
-                env: Default::default(),
-                user: "bob".parse().unwrap(),
-                created_at: jiff::Timestamp::now(),
-                finished_at: None,
-                rollback_of: None,
-                stages: Vec::new(),
-            };
+            let deployment = left(id.parse().unwrap(), &name, DeploymentState::Failed);
             self.plane.server.state().store().insert_deployment(&deployment).await.unwrap();
         }
         if path.starts_with("/api/templates/") {

@@ -411,3 +411,24 @@ pub(crate) fn on_disk(dir: &std::path::Path, secret: &str) -> bool {
 pub(crate) fn exposed(token: &SecretString) -> &str {
     token.expose_secret()
 }
+
+/// A deployment of bob's into a sandbox, as if it had been there.
+pub(crate) fn left(id: DeploymentId, sandbox: &str, state: sdp_core::DeploymentState) -> Deployment {
+    Deployment {
+        id,
+        key: sdp_core::InstanceKey::in_sandbox(sandbox.parse().unwrap(), "eredar".parse().unwrap()),
+        branch: "main".parse().unwrap(),
+        commit: None,
+        agent: "micro".parse().unwrap(),
+        state,
+        failure: None,
+        host_port: None,
+        url: None,
+        env: Default::default(),
+        user: "bob".parse().unwrap(),
+        created_at: jiff::Timestamp::now(),
+        finished_at: None,
+        rollback_of: None,
+        stages: Vec::new(),
+    }
+}

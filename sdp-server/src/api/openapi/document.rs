@@ -194,7 +194,17 @@ fn responses(schemas: &mut Schemas, problem: &Value, endpoint: &Endpoint, doc: &
             let schema = json!({ "type": "string", "pattern": "^\"[0-9a-f]{32}\"$" });
             response["headers"] = json!({ "ETag": { "description": about, "required": true, "schema": schema } });
         }
-        responses.insert(status.to_string(), response);
+        // One that is written in several ways has one status.
+        let known = responses.get_mut(&status.to_string()).and_then(|known| known["content"].as_object_mut());
+        match (known, response["content"].as_object()) {
+            (Some(known), Some(more)) => {
+                known.extend(more.clone());
+                if let Some(json) = known.get("application/json").cloned() {
+                    known.values_mut().for_each(|media| media.clone_from(&json));
+                }
+            }
+            _ => drop(responses.insert(status.to_string(), response)),
+        }
     }
     for (status, causes) in problems(endpoint, doc) {
         let causes: Vec<_> = causes.into_iter().collect();

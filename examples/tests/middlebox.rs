@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sdp_agent::{Agent, AgentConfig, LinkState, Parts, doctor::Verdict};
+use sdp_agent::{Agent, AgentConfig, LinkState, Parts};
 use sdp_core::{
     Deployment, DeploymentState, Event, EventKind, LogStream, Transport, api::CreateDeployment, config::Layers,
 };

@@ -1,20 +1,23 @@
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
-const dist = join(import.meta.dirname ?? ".", "dist");
-
 /** Where the dashboard is served from, for a web server that serves it by itself: `/sdp/`. */
-const base = process.env.BASE_PATH ?? "/";
+const base = `/${process.env.BASE_PATH ?? ""}/`.replace(/\/+/g, "/");
 
-/** Packs files once, so that the server need not, and leaves `dist/.gitignore` where it is. */
+/** Packs files once, so that a server need not, and leaves the folder's `.gitignore` where it is. */
 function pack(): Plugin {
+  let dist = "";
   return {
     name: "pack",
     apply: "build",
+    configResolved({ root, build }) {
+      dist = resolve(root, build.outDir);
+    },
     buildStart() {
+      mkdirSync(dist, { recursive: true });
       for (const name of readdirSync(dist)) if (!name.startsWith(".")) rmSync(join(dist, name), { recursive: true });
     },
     closeBundle() {
@@ -33,6 +36,6 @@ export default defineConfig({
     { name: "base", transformIndexHtml: (html) => html.replace('<base href="/"', `<base href="${base}"`) },
     pack(),
   ],
-  build: { emptyOutDir: false, target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  build: { outDir: process.env.DIST ?? "dist", emptyOutDir: false, target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
   server: { proxy: { "/api": "http://127.0.0.1:3452", "/ws": { target: "ws://127.0.0.1:3452", ws: true } } },
 });

@@ -31,7 +31,7 @@ export async function withBrowser(work) {
 }
 
 /** A page of a person of their own. What its console complains of, and what its policy blocks, is gathered. */
-export async function newPage(browser, options = {}) {
+export async function newPage(browser, options = {}, origin = url) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, locale: "en-GB", ...options });
   const page = await context.newPage();
   page.complaints = [];
@@ -41,17 +41,22 @@ export async function newPage(browser, options = {}) {
   });
   page.on("pageerror", (error) => page.complaints.push(String(error)));
   page.on("request", (request) => {
-    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(url)) page.complaints.push(`asked ${request.url()}`);
+    if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(origin)) page.complaints.push(`asked ${request.url()}`);
   });
   return page;
 }
 
 export async function signIn(page) {
   await page.goto(`${url}/sign-in`);
+  await fillIn(page);
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+}
+
+/** Signs in at the page that is there. */
+export async function fillIn(page) {
   await page.getByLabel("Git user").fill(user);
   await page.getByLabel("Password or access token").fill(password);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("heading", { name: "Overview" }).waitFor();
 }
 
 /** What keeps people from using the page, by the rules of WCAG 2.1 AA; nothing when all is well. */

@@ -39,13 +39,26 @@ function pages({ running, failed }) {
     }],
     ["sandboxes", "/sandboxes"],
     ["create", "/sandboxes?template=checkout"],
-    ["sandbox", "/sandboxes/checkout"],
+    ["sandbox", "/sandboxes/checkout", (page) => page.locator(".usage").first().waitFor()],
+    ["variables", "/sandboxes/checkout", async (page) => {
+      await page.getByRole("button", { name: "More for eredar" }).click();
+      await page.getByRole("menuitem", { name: "Variables…" }).click();
+    }],
     ["deployment", `/deployments/${running}`],
     ["failure", `/deployments/${failed}`, (page) => page.getByLabel("Search the log").fill("module_3")],
     ["history", "/history"],
     ["templates", "/templates"],
     ["environments", "/environments"],
-    ["agents", "/agents"],
+    ["environment", "/environments", async (page) => {
+      await page.getByRole("button", { name: "More for qa" }).click();
+      await page.getByRole("menuitem", { name: "Edit" }).click();
+      await page.getByLabel("Sandboxes live").waitFor();
+    }],
+    ["agents", "/agents", (page) => page.getByRole("meter").first().waitFor()],
+    ["doctor", "/agents", async (page) => {
+      await page.getByRole("button", { name: "Examine" }).last().click();
+      await page.locator(".findings").waitFor();
+    }],
     ["audit", "/audit"],
     ["tokens", "/tokens"],
     ["new-token", "/tokens", click("New token")],

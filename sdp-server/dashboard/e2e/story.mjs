@@ -1,5 +1,6 @@
 // The main story, as a person goes through it: every page against the real server with real agents.
-import { call, control, eventually, expect, gateway, newPage, obstacles, settled, signIn, url, user, withBrowser } from "./browser.mjs";
+import { call, control, eventually, expect, fillIn, gateway, newPage, obstacles, settled, signIn, url, user, withBrowser } from "./browser.mjs";
+import { withSubPath } from "./subpath.mjs";
 
 // The branch whose build prints 200,000 lines, or `huge`, which prints a million.
 const LOG = process.env.LOG ?? "long";
@@ -8,11 +9,52 @@ const steps = [];
 const step = (name, work) => steps.push([name, work]);
 let page;
 let other;
+/** Opens a page of its own at another origin. */
+let elsewhere;
 
 /** What the gateway answers for a service. */
 async function askGateway(headers = {}) {
   const answer = await fetch(`${gateway}eredar/`, { headers });
   return answer.text();
+}
+
+/** Whether a line of the log is within what is seen of it. */
+function isSeen(page, line) {
+  return page.evaluate((line) => {
+    const box = document.querySelector(".log-lines").getBoundingClientRect();
+    const row = document.querySelector(`[data-line="${line}"]`)?.getBoundingClientRect();
+    return row !== undefined && row.top >= box.top - 1 && row.bottom <= box.bottom + 1;
+  }, line);
+}
+
+/** How a log scrolls, a little each frame as a wheel does and then far: what the frames took, and whether any was empty. */
+async function smoothness(page) {
+  const seen = await page.evaluate(async () => {
+    const box = document.querySelector(".log-lines");
+    const frame = () => new Promise(requestAnimationFrame);
+    const run = async (step, count) => {
+      const times = [];
+      let blank = 0;
+      box.scrollTop = box.scrollHeight / 3;
+      await frame();
+      for (let at = 0; at < count; at += 1) {
+        const begun = performance.now();
+        box.scrollTop += step;
+        await frame();
+        await frame();
+        times.push((performance.now() - begun) / 2);
+        const { left, top, height } = box.getBoundingClientRect();
+        const shown = [0.1, 0.5, 0.9].every((part) => document.elementFromPoint(left + 40, top + height * part)?.closest(".line"));
+        if (!shown) blank += 1;
+      }
+      times.sort((a, b) => a - b);
+      return { median: times[count >> 1], slow: times[Math.floor(count * 0.95)], blank };
+    };
+    return { wheel: await run(120, 120), far: await run(30_000, 120) };
+  });
+  const said = Object.entries(seen).map(([how, { median, slow }]) => `${how}: ${median.toFixed(1)} ms a frame, 95 % within ${slow.toFixed(1)}`);
+  expect(seen.wheel.blank === 0 && seen.far.blank === 0, `lines are there wherever it is scrolled to: ${JSON.stringify(seen)}`);
+  return said.join("; ");
 }
 
 step("whoever is not signed in is asked to, and a wrong password is told", async () => {
@@ -44,7 +86,7 @@ step("a port that is taken is told at the field of the port", async () => {
   await page.getByLabel("Into").selectOption("other");
   await page.getByLabel("Host port").fill(String(port));
   await page.getByRole("button", { name: "Deploy", exact: true }).click();
-  await page.locator(".field-error").waitFor();
+  await page.locator(".field-error", { hasText: "erangel-ocean" }).waitFor();
   expect((await page.getByLabel("Host port").getAttribute("aria-invalid")) === "true", "the port is marked");
 });
 
@@ -64,6 +106,21 @@ step("a sandbox is made, a branch deployed into it, and both browsers see it", a
   await page.getByRole("button", { name: "Deploy", exact: true }).click();
   await page.getByRole("log").getByText("running", { exact: true }).waitFor();
   await other.locator(".service", { hasText: "eredar" }).getByText("running", { exact: true }).waitFor();
+});
+
+step("what a service uses is shown, and its variables are changed in place", async () => {
+  await page.goto(`${url}/sandboxes/checkout`);
+  const service = page.locator(".service", { hasText: "eredar" });
+  await service.getByText(/\d (KiB|MiB)/).waitFor();
+  await service.getByRole("button", { name: "More for eredar" }).click();
+  await page.getByRole("menuitem", { name: "Variables…" }).click();
+  await page.getByLabel("Value of MODE").fill("load");
+  await page.getByRole("button", { name: "Deploy with these" }).click();
+  await eventually("it runs with the new value", async () => {
+    const { deployments } = await call(page, "GET", "/api/sandboxes/checkout");
+    return deployments.some((it) => it.repo === "eredar" && it.state === "running" && it.env.MODE === "load");
+  });
+  await service.getByText("running", { exact: true }).waitFor();
 });
 
 step("a toggled route changes what the gateway answers, and the other browser's switch", async () => {
@@ -100,6 +157,47 @@ step("a route that another sandbox holds is taken over only when asked to", asyn
   await route.getByLabel("OCP").check();
 });
 
+step("an environment is edited in its place, and nobody's change is lost", async () => {
+  const qa = { agents: [], env: { MODE: "qa" }, ports: "21000-21499" };
+  await call(page, "POST", "/api/environments", { name: "qa", ...qa });
+  await page.goto(`${url}/environments`);
+  const place = page.getByRole("region", { name: "qa" });
+  const edit = async () => {
+    await place.getByRole("button", { name: "More for qa" }).click();
+    await page.getByRole("menuitem", { name: "Edit" }).click();
+    await place.getByLabel("Sandboxes live").fill("2d");
+  };
+  const save = () => place.getByRole("button", { name: "Save" }).click();
+  await edit();
+  await call(page, "PUT", "/api/environments/qa", { ...qa, idle_after: "3h" });
+  await save();
+  await place.getByText("changed it meanwhile").waitFor();
+  expect((await obstacles(page)).length === 0, "the conflict is for everybody to read");
+  await place.getByRole("button", { name: "Reload" }).click();
+  await eventually("the form has what is there now", async () => (await place.getByLabel("Sleep after").inputValue()) === "3h");
+  await place.getByLabel("Sandboxes live").fill("2d");
+  await save();
+  await place.getByText("2d").waitFor();
+  await edit();
+  await call(page, "PUT", "/api/environments/qa", { ...qa, idle_after: "5h" });
+  await save();
+  await place.getByRole("button", { name: "Overwrite" }).click();
+  await place.getByText("3h").waitFor();
+  const { sandbox_lifetime: lifetime, idle_after: idle } = await call(page, "GET", "/api/environments/qa");
+  expect(lifetime === "2d" && idle === "3h", "what was typed is saved");
+});
+
+step("an agent shows its disks, and its doctor says what is wrong", async () => {
+  await page.goto(`${url}/agents`);
+  const card = page.getByRole("region", { name: /^micro-/ });
+  await card.getByRole("meter", { name: /^Disk at/ }).first().waitFor();
+  await card.getByRole("button", { name: "Examine" }).click();
+  const dialog = page.getByRole("dialog", { name: /^The doctor on micro-/ });
+  await dialog.locator("li", { hasText: "websocket" }).getByText("ok", { exact: true }).waitFor({ timeout: 60_000 });
+  expect((await obstacles(page)).length === 0, "the findings are for everybody to read");
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+});
+
 step("an agent that goes away is shown so, and shown back", async () => {
   await page.goto(`${url}/agents`);
   const card = page.getByRole("region", { name: /^micro-/ });
@@ -132,6 +230,8 @@ step("a long log is followed, searched, linked to, and seen from its first line 
   await page.goto(`${url}/deployments/${id}`);
   expect((await settled(page, id)) === "failed", "its build fails at the end");
   await page.getByText(LOG === "huge" ? "complete · 1,000," : "complete · 200,").waitFor({ timeout: 120_000 });
+  const lines = Number((await page.locator(".log-state").innerText()).replace(/\D/g, ""));
+  await eventually("its end is seen, for it is followed", () => isSeen(page, lines), 50);
   await page.getByLabel("Search the log").fill("[150000]");
   await page.getByText("1 found").waitFor({ timeout: 60_000 });
   await page.getByLabel("Search the log").press("Enter");
@@ -144,16 +244,9 @@ step("a long log is followed, searched, linked to, and seen from its first line 
   await other.locator(".line-selected", { hasText: "[150000]" }).waitFor({ timeout: 120_000 });
   await other.getByRole("log").press("Home");
   await other.locator('[data-line="1"]').waitFor();
-  const took = await other.evaluate(async () => {
-    const box = document.querySelector(".log-lines");
-    const begun = performance.now();
-    for (let at = 0; at < 60; at += 1) {
-      box.scrollTop += 3_000;
-      await new Promise(requestAnimationFrame);
-    }
-    return performance.now() - begun;
-  });
-  console.log(`     60 jumps through it took ${Math.round(took)} ms`);
+  await other.getByRole("log").press("End");
+  await eventually("its end is seen again", () => isSeen(other, lines), 50);
+  console.log(`     ${await smoothness(other)}`);
 });
 
 step("history is filtered in the address", async () => {
@@ -211,6 +304,23 @@ step("nothing keeps anybody from using a page, in either theme, wide or narrow",
   expect(found.length === 0, `no obstacles:\n${found.join("\n")}`);
 });
 
+step("another web server serves it below a path of its own", async () => {
+  await withSubPath("/tools/sdp/", async (root) => {
+    const guest = await elsewhere(root);
+    await guest.goto(`${root}history?repo=eredar`);
+    await fillIn(guest);
+    await guest.getByRole("heading", { name: "History", level: 1 }).waitFor();
+    expect(guest.url() === `${root}history?repo=eredar`, `its addresses are below the path: ${guest.url()}`);
+    await guest.locator('.link-state[data-state="live"]').waitFor();
+    await guest.locator("tbody tr").first().getByRole("link").first().click();
+    await guest.getByRole("log").locator(".line").first().waitFor();
+    await guest.reload();
+    await guest.getByRole("log").locator(".line").first().waitFor();
+    expect(guest.complaints.length === 0, `it asks for nothing elsewhere: ${guest.complaints.join(", ")}`);
+    await guest.context().close();
+  });
+});
+
 step("whoever signs out is out everywhere at once", async () => {
   await page.goto(`${url}/`);
   await other.goto(`${url}/sandboxes`);
@@ -224,6 +334,7 @@ let failed = 0;
 await withBrowser(async (browser) => {
   page = await newPage(browser);
   other = await newPage(browser);
+  elsewhere = (origin) => newPage(browser, {}, origin);
   await signIn(other);
   for (const [name, work] of steps) {
     try {

@@ -25,6 +25,7 @@ mod routing;
 mod sandboxes;
 mod session;
 mod socket;
+mod stats;
 mod stream;
 mod templates;
 mod tokens;

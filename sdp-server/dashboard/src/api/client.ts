@@ -47,7 +47,7 @@ export function whenSignedOut(callback: () => void): void {
   onSignedOut = callback;
 }
 
-interface Answer<T> {
+export interface Answer<T> {
   data?: T;
   error?: unknown;
   response: Response;

@@ -24,6 +24,8 @@ export function stale(message: LiveMessage): string[][] | "everything" {
       return "everything";
     case "deployment": {
       const sandbox = message.sandbox === undefined ? [] : [["sandbox", message.sandbox]];
+      // The list has each sandbox's branches.
+      if (message.sandbox !== undefined && message.state === "source") sandbox.push(["sandboxes"]);
       return [["deployments"], ["deployment", message.id], ["audit"], ...sandbox];
     }
     case "sandbox":

@@ -16,6 +16,9 @@ export interface AuditFilter {
   subject?: string | undefined;
 }
 
+/** How often what agents measure is asked for, while the page is looked at. */
+const MEASURED_MS = 10_000;
+
 export const queries = {
   me: queryOptions({
     queryKey: ["me"],
@@ -30,6 +33,20 @@ export const queries = {
     staleTime: 300_000,
   }),
   agents: queryOptions({ queryKey: ["agents"], queryFn: () => take(client.GET("/api/agents")), refetchInterval: 30_000 }),
+  disks: (name: string) =>
+    queryOptions({
+      queryKey: ["disks", name],
+      queryFn: () => take(client.GET("/api/agents/{name}/disks", { params: { path: { name } } })),
+      refetchInterval: 60_000,
+      retry: false,
+    }),
+  doctor: (name: string) =>
+    queryOptions({
+      queryKey: ["doctor", name],
+      queryFn: () => take(client.GET("/api/agents/{name}/doctor", { params: { path: { name } } })),
+      staleTime: Infinity,
+      retry: false,
+    }),
   repos: queryOptions({ queryKey: ["repos"], queryFn: () => take(client.GET("/api/repos")) }),
   branches: (repo: string, q: string) =>
     queryOptions({
@@ -62,6 +79,20 @@ export const queries = {
     queryOptions({
       queryKey: ["sandbox", name],
       queryFn: () => take(client.GET("/api/sandboxes/{name}", { params: { path: { name } } })),
+    }),
+  sandboxStats: (name: string) =>
+    queryOptions({
+      queryKey: ["stats", "sandbox", name],
+      queryFn: () => take(client.GET("/api/sandboxes/{name}/stats", { params: { path: { name } } })),
+      refetchInterval: MEASURED_MS,
+      retry: false,
+    }),
+  stats: (id: string) =>
+    queryOptions({
+      queryKey: ["stats", "deployment", id],
+      queryFn: () => take(client.GET("/api/deployments/{id}/stats", { params: { path: { id } } })),
+      refetchInterval: MEASURED_MS,
+      retry: false,
     }),
   routes: (name: string) =>
     queryOptions({

@@ -1,5 +1,5 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { KeyRound, Plus, Unplug } from "lucide-react";
+import { KeyRound, Plus, Stethoscope, Unplug } from "lucide-react";
 import { useState } from "react";
 import { client, take } from "../api/client";
 import { formError } from "../api/problem";
@@ -14,13 +14,15 @@ import { Secret } from "../ui/Secret";
 import { Empty, FormError, Loaded } from "../ui/states";
 import { Time } from "../ui/time";
 import { say } from "../ui/toast";
+import { Disks, Doctor, Health } from "./agents/Machine";
 
-type Open = { kind: "enrol" } | { kind: "rotate" | "revoke"; name: string } | { kind: "secret"; name: string; token: string };
+type Open = { kind: "enrol" } | { kind: "doctor" | "rotate" | "revoke"; name: string } | { kind: "secret"; name: string; token: string };
 
 export function Agents() {
   const query = useQuery(queries.agents);
   const cache = useQueryClient();
-  const isAdmin = useQuery(queries.me).data?.role === "admin";
+  const role = useQuery(queries.me).data?.role;
+  const isAdmin = role === "admin";
   const [open, setOpen] = useState<Open>();
   const close = () => setOpen(undefined);
   const refresh = () => cache.invalidateQueries({ queryKey: ["agents"] });
@@ -46,7 +48,7 @@ export function Agents() {
           ) : (
             <div className="cards">
               {all.map((agent) => (
-                <AgentCard key={agent.name} agent={agent} isAdmin={isAdmin} onOpen={setOpen} />
+                <AgentCard key={agent.name} agent={agent} isAdmin={isAdmin} mayExamine={role !== "viewer"} onOpen={setOpen} />
               ))}
             </div>
           )
@@ -61,6 +63,7 @@ export function Agents() {
           }}
         />
       ) : null}
+      {open?.kind === "doctor" ? <Doctor agent={open.name} onClose={close} /> : null}
       {open?.kind === "rotate" ? (
         <Rotate
           name={open.name}
@@ -94,7 +97,14 @@ export function Agents() {
   );
 }
 
-function AgentCard({ agent, isAdmin, onOpen }: { agent: Agent; isAdmin: boolean; onOpen: (open: Open) => void }) {
+interface AgentCardProps {
+  agent: Agent;
+  isAdmin: boolean;
+  mayExamine: boolean;
+  onOpen: (open: Open) => void;
+}
+
+function AgentCard({ agent, isAdmin, mayExamine, onOpen }: AgentCardProps) {
   const { inventory, name } = agent;
   return (
     <section className="panel card" aria-label={name}>
@@ -161,6 +171,7 @@ function AgentCard({ agent, isAdmin, onOpen }: { agent: Agent; isAdmin: boolean;
           <dt>Under way</dt>
           <dd>{agent.active_deployments}</dd>
         </dl>
+        {agent.connected ? <Disks agent={name} /> : null}
         {inventory && inventory.repos.length > 0 ? (
           <ul className="chips" aria-label="Repos">
             {inventory.repos.map((repo) => (
@@ -169,6 +180,14 @@ function AgentCard({ agent, isAdmin, onOpen }: { agent: Agent; isAdmin: boolean;
               </li>
             ))}
           </ul>
+        ) : null}
+        {agent.connected && mayExamine ? (
+          <div className="actions">
+            <button type="button" className="button button-small" onClick={() => onOpen({ kind: "doctor", name })}>
+              <Stethoscope size={15} aria-hidden /> Examine
+            </button>
+            <Health agent={name} />
+          </div>
         ) : null}
       </div>
     </section>

@@ -1,11 +1,22 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link, getRouteApi } from "@tanstack/react-router";
 import { queries } from "../api/queries";
+import type { AuditAction } from "../api/types";
 import { Page, Panel } from "../ui/page";
 import { Empty, Failure, Loading } from "../ui/states";
 import { Time } from "../ui/time";
 
 const route = getRouteApi("/app/audit");
+
+/** Every action, checked to be all of them. */
+const ACTIONS: Record<AuditAction, 0> = {
+  "sign-in": 0, "sign-in-failed": 0, "sign-out": 0, deploy: 0, cancel: 0, stop: 0, restart: 0, retry: 0, rollback: 0,
+  "sandbox-create": 0, "sandbox-apply": 0, "sandbox-delete": 0, "sandbox-extend": 0, "sandbox-share": 0,
+  "sandbox-sleep": 0, "sandbox-wake": 0, "sandbox-expire": 0, "environment-create": 0, "environment-replace": 0,
+  "environment-delete": 0, "template-create": 0, "template-replace": 0, "template-delete": 0, "token-create": 0,
+  "token-revoke": 0, "user-change": 0, "agent-enrol": 0, "agent-rotate": 0, "agent-revoke": 0, "route-set": 0,
+  "route-takeover": 0, "route-released": 0,
+};
 
 export function Audit() {
   const filter = route.useSearch();
@@ -22,11 +33,16 @@ export function Audit() {
         </label>
         <label>
           <span>Action</span>
-          <input className="input" placeholder="any, such as deploy" autoCapitalize="off" value={filter.action ?? ""} onChange={(event) => set({ action: event.target.value || undefined })} />
+          <select className="input" value={filter.action ?? ""} onChange={(event) => set({ action: event.target.value || undefined })}>
+            <option value="">any</option>
+            {Object.keys(ACTIONS).map((action) => (
+              <option key={action}>{action}</option>
+            ))}
+          </select>
         </label>
         <label>
           <span>Subject</span>
-          <input className="input" placeholder="any, such as sandbox/checkout" autoCapitalize="off" value={filter.subject ?? ""} onChange={(event) => set({ subject: event.target.value || undefined })} />
+          <input className="input" placeholder="any, such as sandboxes/checkout" autoCapitalize="off" value={filter.subject ?? ""} onChange={(event) => set({ subject: event.target.value || undefined })} />
         </label>
       </form>
       {query.isPending ? (

@@ -16,6 +16,7 @@ import { Page } from "../ui/page";
 import { Loaded } from "../ui/states";
 import { Time } from "../ui/time";
 import { Timeline } from "../ui/Timeline";
+import { Usage } from "../ui/Usage";
 
 const route = getRouteApi("/app/deployments/$id");
 
@@ -28,6 +29,8 @@ export function DeploymentPage() {
 function Shown({ deployment }: { deployment: Deployment }) {
   const act = useAct();
   const { failure } = deployment;
+  const isRunning = deployment.state === "running";
+  const used = useQuery({ ...queries.stats(deployment.id), enabled: isRunning }).data;
   const env = Object.entries((deployment.env ?? {}) as Record<string, string>);
   return (
     <Page
@@ -98,6 +101,14 @@ function Shown({ deployment }: { deployment: Deployment }) {
           <div>
             <dt>Host port</dt>
             <dd>{deployment.host_port}</dd>
+          </div>
+        ) : null}
+        {isRunning && used ? (
+          <div>
+            <dt>Uses</dt>
+            <dd>
+              <Usage of={deployment.repo} stats={used} />
+            </dd>
           </div>
         ) : null}
         {env.length > 0 ? (

@@ -1,10 +1,10 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, getRouteApi, useNavigate } from "@tanstack/react-router";
-import { Clock, Copy, LayoutTemplate, Moon, Plus, Rocket, Share2, Sun, Trash2 } from "lucide-react";
+import { Clock, Copy, LayoutTemplate, ListTree, Moon, Plus, Rocket, Share2, Sun, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { client, take } from "../api/client";
 import { queries } from "../api/queries";
-import { type Deployment, type SandboxDetail, isActive } from "../api/types";
+import { type Deployment, type SandboxDetail, type ServiceStats, isActive } from "../api/types";
 import { actionsOf, useAct } from "../ui/actions";
 import { Badge, SandboxBadge, StateBadge } from "../ui/badge";
 import { Copyable } from "../ui/copy";
@@ -15,9 +15,11 @@ import { Page, Panel } from "../ui/page";
 import { Empty, Loaded } from "../ui/states";
 import { Time } from "../ui/time";
 import { complain, say } from "../ui/toast";
+import { Usage } from "../ui/Usage";
 import { plain } from "../log/ansi";
 import { Expiry, SaveAsTemplate, Share } from "./sandbox/dialogs";
 import { Routes } from "./sandbox/Routes";
+import { Variables } from "./sandbox/Variables";
 
 const route = getRouteApi("/app/sandboxes/$name");
 
@@ -155,7 +157,10 @@ export function latest(deployments: readonly Deployment[]): { now: Deployment; s
 
 function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean }) {
   const act = useAct();
+  const [edited, setEdited] = useState<Deployment>();
   const running = latest(sandbox.deployments);
+  const isMeasured = running.some(({ now, serving }) => now.state === "running" || serving !== undefined);
+  const measured = useQuery({ ...queries.sandboxStats(sandbox.name), enabled: isMeasured }).data ?? [];
   const never = sandbox.services.filter((it) => !running.some(({ now }) => now.repo === it.repo));
   return (
     <Panel
@@ -178,6 +183,8 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
           {running.map(({ now, serving }) => {
             const [first, ...others] = actionsOf(now);
             const url = now.url ?? serving?.url;
+            const more = others.map(({ deed, label, icon }) => ({ label, icon, onSelect: () => act.mutate({ deed, of: now }) }));
+            if (!isActive(now.state)) more.push({ label: "Variables…", icon: <ListTree size={15} aria-hidden />, onSelect: () => setEdited(now) });
             return (
               <li key={now.repo} className="service">
                 <div className="service-main">
@@ -188,6 +195,7 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
                   {now.commit ? <code className="muted">{now.commit.slice(0, 8)}</code> : null}
                   <StateBadge state={now.state} />
                   {serving ? <Badge tone="good">{serving.branch} serves</Badge> : null}
+                  {now.state === "running" || serving ? <Measured stats={measured.find((it) => it.repo === now.repo)} /> : null}
                 </div>
                 <div className="service-side">
                   {url && (now.state === "running" || isActive(now.state) || serving) ? <Copyable text={url} label={`Copy the URL of ${now.repo}`} href={url} /> : null}
@@ -196,7 +204,7 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
                       <button type="button" className="button button-small" disabled={act.isPending} onClick={() => act.mutate({ deed: first.deed, of: now })}>
                         {first.icon} {first.label}
                       </button>
-                      {others.length > 0 ? <Menu label={`More for ${now.repo}`} items={others.map(({ deed, label, icon }) => ({ label, icon, onSelect: () => act.mutate({ deed, of: now }) }))} /> : null}
+                      {more.length > 0 ? <Menu label={`More for ${now.repo}`} items={more} /> : null}
                     </>
                   ) : null}
                 </div>
@@ -222,8 +230,19 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
           ))}
         </ul>
       )}
+      {edited ? <Variables sandbox={sandbox} deployment={edited} onClose={() => setEdited(undefined)} /> : null}
     </Panel>
   );
+}
+
+/** What a service uses, or why that is not known. */
+function Measured({ stats }: { stats: ServiceStats | undefined }) {
+  if (stats?.running) return <Usage of={stats.repo} stats={stats.running} />;
+  return stats?.problem ? (
+    <span className="muted" title={stats.problem.detail}>
+      CPU and memory are not known: {stats.problem.title.toLowerCase()}
+    </span>
+  ) : null;
 }
 
 /** How requests reach the sandbox. */

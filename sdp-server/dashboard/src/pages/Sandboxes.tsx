@@ -5,7 +5,7 @@ import { useState } from "react";
 import { client, take } from "../api/client";
 import { formError } from "../api/problem";
 import { queries } from "../api/queries";
-import type { Sandbox, ServiceSpec } from "../api/types";
+import type { ListedSandbox, ServiceSpec } from "../api/types";
 import { SandboxBadge } from "../ui/badge";
 import { BranchField } from "../ui/BranchField";
 import { Dialog } from "../ui/dialog";
@@ -41,9 +41,9 @@ export function Sandboxes() {
             ) : (
               <>
                 <div className="filters">
-                  <input type="search" className="input" aria-label="Filter by name, owner or environment" placeholder="Filter by name, owner or environment" value={q ?? ""} onChange={(event) => void navigate({ search: { q: event.target.value || undefined }, replace: true })} />
+                  <input type="search" className="input" aria-label="Filter by name, owner, environment, repo or branch" placeholder="Filter by name, owner, environment, repo or branch" value={q ?? ""} onChange={(event) => void navigate({ search: { q: event.target.value || undefined }, replace: true })} />
                 </div>
-                <Rows items={rank(all, q ?? "", (it) => `${it.name} ${it.owner} ${it.environment}`)} />
+                <Rows items={rank(all, q ?? "", (it) => `${it.name} ${it.owner} ${it.environment} ${Object.entries(it.services as Record<string, string>).flat().join(" ")}`)} />
               </>
             )
           }
@@ -54,7 +54,7 @@ export function Sandboxes() {
   );
 }
 
-function Rows({ items }: { items: readonly Sandbox[] }) {
+function Rows({ items }: { items: readonly ListedSandbox[] }) {
   const now = useNow(false);
   if (items.length === 0) return <Empty title="No sandbox fits">Change what is typed above.</Empty>;
   return (
@@ -63,6 +63,7 @@ function Rows({ items }: { items: readonly Sandbox[] }) {
         <tr>
           <th scope="col">Name</th>
           <th scope="col">State</th>
+          <th scope="col">Services</th>
           <th scope="col">Owner</th>
           <th scope="col">Environment</th>
           <th scope="col">Expires</th>
@@ -80,6 +81,9 @@ function Rows({ items }: { items: readonly Sandbox[] }) {
             <td data-label="State">
               <SandboxBadge state={it.state} />
             </td>
+            <td className="cell-detail" data-label="Services">
+              <Services of={it} />
+            </td>
             <td data-label="Owner">
               {it.owner}
               {it.shared_with?.length ? <span className="muted"> +{it.shared_with.length}</span> : null}
@@ -95,6 +99,21 @@ function Rows({ items }: { items: readonly Sandbox[] }) {
         ))}
       </tbody>
     </table>
+  );
+}
+
+/** The repos in a sandbox, each with its branch. */
+function Services({ of }: { of: ListedSandbox }) {
+  const services = Object.entries(of.services as Record<string, string>);
+  if (services.length === 0) return <span className="muted">none</span>;
+  return (
+    <ul className="wrap">
+      {services.map(([repo, branch]) => (
+        <li key={repo}>
+          {repo} <span className="branch">{branch}</span>
+        </li>
+      ))}
+    </ul>
   );
 }
 

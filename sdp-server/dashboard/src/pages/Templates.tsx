@@ -20,7 +20,7 @@ export function Templates() {
   const query = useQuery(queries.templates);
   const me = useQuery(queries.me).data;
   const cache = useQueryClient();
-  const [edited, setEdited] = useState<Template | "new">();
+  const [edited, setEdited] = useState<{ name: string | undefined }>();
   const [removed, setRemoved] = useState<Template>();
   return (
     <Page
@@ -28,7 +28,7 @@ export function Templates() {
       tab="Templates"
       lead="Saved shapes of sandboxes. A sandbox can be saved as one from its page."
       actions={
-        <button type="button" className="button button-primary" onClick={() => setEdited("new")}>
+        <button type="button" className="button button-primary" onClick={() => setEdited({ name: undefined })}>
           <Plus size={16} aria-hidden /> New template
         </button>
       }
@@ -53,7 +53,7 @@ export function Templates() {
                         <Menu
                           label={`More for ${it.name}`}
                           items={[
-                            { label: "Edit…", icon: <Pencil size={15} aria-hidden />, onSelect: () => setEdited(it) },
+                            { label: "Edit…", icon: <Pencil size={15} aria-hidden />, onSelect: () => setEdited({ name: it.name }) },
                             { label: "Delete…", icon: <Trash2 size={15} aria-hidden />, isDanger: true, onSelect: () => setRemoved(it) },
                           ]}
                         />
@@ -90,7 +90,7 @@ export function Templates() {
           )
         }
       </Loaded>
-      {edited ? <EditTemplate template={edited === "new" ? undefined : edited} onClose={() => setEdited(undefined)} /> : null}
+      {edited ? <EditTemplate name={edited.name} onClose={() => setEdited(undefined)} /> : null}
       {removed ? (
         <Confirm
           title={`Delete ${removed.name}?`}

@@ -2,9 +2,11 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { X } from "lucide-react";
 import { type ReactNode, useState } from "react";
 import { client, take } from "../../api/client";
+import { type Edited, takeEdited } from "../../api/edited";
 import { formError } from "../../api/problem";
 import type { SandboxDetail } from "../../api/types";
 import { Dialog } from "../../ui/dialog";
+import { Editing, SaveError } from "../../ui/Editing";
 import { Field } from "../../ui/field";
 import { FormError } from "../../ui/states";
 import { Time } from "../../ui/time";
@@ -17,11 +19,29 @@ interface Props {
 
 type Body = { expires_in?: string; shared_with?: string[] };
 
+interface FormProps extends Props {
+  version: string | undefined;
+  onReload: () => void;
+}
+
+/** Reads the sandbox as it is now, and shows a form for it. */
+function Changing({ title, sandbox, onClose, form: Form }: Props & { title: string; form: (props: FormProps) => ReactNode }) {
+  const { name } = sandbox;
+  return (
+    <Dialog title={title} onClose={onClose}>
+      <Editing of={["sandbox", name]} read={(): Promise<Edited<SandboxDetail>> => takeEdited(client.GET("/api/sandboxes/{name}", { params: { path: { name } } }))}>
+        {({ value, version }, again) => <Form sandbox={value} version={version} onReload={again} onClose={onClose} />}
+      </Editing>
+    </Dialog>
+  );
+}
+
 function useChange({ sandbox, onClose }: Props, done: string) {
   const cache = useQueryClient();
   const { name } = sandbox;
   return useMutation({
-    mutationFn: (body: Body) => take(client.PATCH("/api/sandboxes/{name}", { params: { path: { name } }, body })),
+    mutationFn: ({ body, version }: { body: Body; version: string | undefined }) =>
+      take(client.PATCH("/api/sandboxes/{name}", { params: { path: { name }, header: { "If-Match": version } }, body })),
     onSuccess: (now) => {
       cache.setQueryData(["sandbox", name], now);
       void cache.invalidateQueries({ queryKey: ["sandboxes"] });
@@ -53,61 +73,62 @@ function Form({ children, onSubmit, onClose, action, isPending }: { children: Re
   );
 }
 
+export const Expiry = (props: Props) => <Changing {...props} title="When it expires" form={ExpiryForm} />;
+
 /** From now on, as people count. */
-export function Expiry(props: Props) {
-  const { sandbox, onClose } = props;
+function ExpiryForm(props: FormProps) {
+  const { sandbox, version, onReload, onClose } = props;
   const [span, setSpan] = useState("7d");
   const change = useChange(props, `${sandbox.name} expires later`);
+  const body = { expires_in: span };
   return (
-    <Dialog title="When it expires" onClose={onClose}>
-      <Form onSubmit={() => change.mutate({ expires_in: span })} onClose={onClose} action="Set" isPending={change.isPending}>
-        <FormError text={formError(change.error, ["expires_in"])} />
-        <p className="muted">
-          It expires <Time at={sandbox.expires_at} />. Then everything in it is torn down.
-        </p>
-        <Field label="Expires, from now, in" name="expires_in" error={change.error} hint="Such as 8h, 3d or 14d.">
-          {(control) => <input {...control} className="input" required value={span} onChange={(event) => setSpan(event.target.value)} />}
-        </Field>
-        <div className="chips">
-          {["8h", "1d", "3d", "7d", "14d"].map((it) => (
-            <button key={it} type="button" className="chip" aria-pressed={span === it} onClick={() => setSpan(it)}>
-              {it}
-            </button>
-          ))}
-        </div>
-      </Form>
-    </Dialog>
+    <Form onSubmit={() => change.mutate({ body, version })} onClose={onClose} action="Set" isPending={change.isPending}>
+      <SaveError error={change.error} fields={["expires_in"]} subject={`sandboxes/${sandbox.name}`} onReload={onReload} onOverwrite={() => change.mutate({ body, version: undefined })} />
+      <p className="muted">
+        It expires <Time at={sandbox.expires_at} />. Then everything in it is torn down.
+      </p>
+      <Field label="Expires, from now, in" name="expires_in" error={change.error} hint="Such as 8h, 3d or 14d.">
+        {(control) => <input {...control} className="input" required value={span} onChange={(event) => setSpan(event.target.value)} />}
+      </Field>
+      <div className="chips">
+        {["8h", "1d", "3d", "7d", "14d"].map((it) => (
+          <button key={it} type="button" className="chip" aria-pressed={span === it} onClick={() => setSpan(it)}>
+            {it}
+          </button>
+        ))}
+      </div>
+    </Form>
   );
 }
 
-export function Share(props: Props) {
-  const { sandbox, onClose } = props;
+export const Share = (props: Props) => <Changing {...props} title="Share it" form={ShareForm} />;
+
+function ShareForm(props: FormProps) {
+  const { sandbox, version, onReload, onClose } = props;
   const [people, setPeople] = useState(sandbox.shared_with ?? []);
   const [typed, setTyped] = useState("");
   const change = useChange(props, "It is shared");
-  const all = [...new Set([...people, ...typed.split(/[\s,]+/).filter(Boolean)])];
+  const body = { shared_with: [...new Set([...people, ...typed.split(/[\s,]+/).filter(Boolean)])] };
   return (
-    <Dialog title="Share it" onClose={onClose}>
-      <Form onSubmit={() => change.mutate({ shared_with: all })} onClose={onClose} action="Save" isPending={change.isPending}>
-        <FormError text={formError(change.error, ["shared_with"])} />
-        <p className="muted">Whom it is shared with may do with it what its owner may.</p>
-        {people.length > 0 ? (
-          <ul className="chips">
-            {people.map((person) => (
-              <li key={person} className="chip">
-                {person}
-                <button type="button" className="icon-button" aria-label={`Do not share with ${person}`} onClick={() => setPeople(people.filter((it) => it !== person))}>
-                  <X size={13} aria-hidden />
-                </button>
-              </li>
-            ))}
-          </ul>
-        ) : null}
-        <Field label="Git users" name="shared_with" error={change.error} hint="Several with commas between.">
-          {(control) => <input {...control} className="input" placeholder="bob, cyd" autoCapitalize="off" spellCheck={false} value={typed} onChange={(event) => setTyped(event.target.value)} />}
-        </Field>
-      </Form>
-    </Dialog>
+    <Form onSubmit={() => change.mutate({ body, version })} onClose={onClose} action="Save" isPending={change.isPending}>
+      <SaveError error={change.error} fields={["shared_with"]} subject={`sandboxes/${sandbox.name}`} onReload={onReload} onOverwrite={() => change.mutate({ body, version: undefined })} />
+      <p className="muted">Whom it is shared with may do with it what its owner may.</p>
+      {people.length > 0 ? (
+        <ul className="chips">
+          {people.map((person) => (
+            <li key={person} className="chip">
+              {person}
+              <button type="button" className="icon-button" aria-label={`Do not share with ${person}`} onClick={() => setPeople(people.filter((it) => it !== person))}>
+                <X size={13} aria-hidden />
+              </button>
+            </li>
+          ))}
+        </ul>
+      ) : null}
+      <Field label="Git users" name="shared_with" error={change.error} hint="Several with commas between.">
+        {(control) => <input {...control} className="input" placeholder="bob, cyd" autoCapitalize="off" spellCheck={false} value={typed} onChange={(event) => setTyped(event.target.value)} />}
+      </Field>
+    </Form>
   );
 }
 

@@ -97,7 +97,7 @@ export const queries = {
   routes: (name: string) =>
     queryOptions({
       queryKey: ["routes", name],
-      queryFn: () => take(client.GET("/api/sandboxes/{name}/routes", { params: { path: { name } } })),
+      queryFn: ({ signal }) => take(client.GET("/api/sandboxes/{name}/routes", { params: { path: { name } }, signal })),
       retry: false,
     }),
   deployment: (id: string) =>

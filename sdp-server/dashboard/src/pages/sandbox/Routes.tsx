@@ -46,17 +46,15 @@ export function Routes({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: bo
   const query = useQuery({ ...queries.routes(name), refetchInterval: 30_000 });
   const [custom, setCustom] = useState<Route>();
   const [contested, setContested] = useState<{ wanted: Wanted; problem: ApiProblem }>();
+  // What is asked for stands until it is answered, whatever is read of the table meanwhile.
+  const [asked, setAsked] = useState<ReadonlyMap<string, Wanted>>(new Map());
   const key = queries.routes(name).queryKey;
   const set = useMutation({
     mutationFn: ({ service, ...body }: Wanted) =>
       take(client.PUT("/api/sandboxes/{name}/routes/{service}", { params: { path: { name, service } }, body: { takeover: false, ...body } })),
-    onMutate: async (wanted) => {
+    onSuccess: async (table, { service }) => {
+      // One that was read before the change may still be on its way.
       await cache.cancelQueries({ queryKey: key });
-      const before = cache.getQueryData<RouteTable>(key);
-      if (before) cache.setQueryData(key, expected(before, wanted, name));
-      return { before };
-    },
-    onSuccess: (table, { service }) => {
       cache.setQueryData(key, table);
       setCustom(undefined);
       setContested(undefined);
@@ -64,14 +62,18 @@ export function Routes({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: bo
       say(`${service} now leads to ${now?.origin === "ocp" ? "the stable cluster" : (now?.value ?? "nothing")}`);
       void cache.invalidateQueries({ queryKey: ["sandbox", name] });
     },
-    onError: (error, wanted, context) => {
-      if (context?.before) cache.setQueryData(key, context.before);
+    onError: (error, wanted) => {
       void cache.invalidateQueries({ queryKey: key });
       if (error instanceof ApiProblem && error.problem.holder != null && error.status === 409 && !wanted.takeover) setContested({ wanted, problem: error });
       else if (typeof wanted.target === "string") complain(error);
     },
+    onSettled: (_table, _error, { service }) => setAsked((all) => new Map([...all].filter(([it]) => it !== service))),
   });
-  const table = query.data;
+  const ask = (wanted: Wanted) => {
+    setAsked((all) => new Map(all).set(wanted.service, wanted));
+    set.mutate(wanted);
+  };
+  const table = query.data && [...asked.values()].reduce((table, wanted) => expected(table, wanted, name), query.data);
   return (
     <Panel
       title="Routes"
@@ -101,8 +103,8 @@ export function Routes({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: bo
                 sandbox={name}
                 note={(table.not_routable)?.[route.service]}
                 isMine={isMine}
-                isBusy={set.isPending && set.variables.service === route.service}
-                onSet={(target) => set.mutate({ service: route.service, target })}
+                isBusy={asked.has(route.service)}
+                onSet={(target) => ask({ service: route.service, target })}
                 onCustom={() => {
                   set.reset();
                   setCustom(route);
@@ -116,7 +118,7 @@ export function Routes({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: bo
       ) : (
         <Loading rows={2} />
       )}
-      {custom ? <CustomUrl route={custom} error={set.error} isPending={set.isPending} onSet={(wanted) => set.mutate(wanted)} onClose={() => setCustom(undefined)} /> : null}
+      {custom ? <CustomUrl route={custom} error={set.error} isPending={set.isPending} onSet={ask} onClose={() => setCustom(undefined)} /> : null}
       {contested ? (
         <Dialog title={`${contested.problem.problem.holder ?? "Another sandbox"} holds ${contested.wanted.service}`} onClose={() => setContested(undefined)}>
           <div className="stack">
@@ -126,7 +128,7 @@ export function Routes({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: bo
               <button type="button" className="button" onClick={() => setContested(undefined)}>
                 Leave it
               </button>
-              <button type="button" className="button button-danger" disabled={set.isPending} onClick={() => set.mutate({ ...contested.wanted, takeover: true })}>
+              <button type="button" className="button button-danger" disabled={set.isPending} onClick={() => ask({ ...contested.wanted, takeover: true })}>
                 Take it over
               </button>
             </div>

@@ -27,7 +27,7 @@ story: dashboard ## Go through every page of the dashboard with a browser, on th
 	@.ci/setup --browser
 	cargo run --quiet --package sdp-examples --bin playground -- node $(dashboard)/e2e/story.mjs
 
-screenshots: dashboard ## Every page of the dashboard in both themes, into sdp-server/dashboard/screenshots
+screenshots: dashboard ## Every page of the dashboard in both themes, into sdp-server/dashboard/screenshots (README=1: the README's)
 	@.ci/setup --browser
 	cargo run --quiet --package sdp-examples --bin playground -- node $(dashboard)/e2e/screenshots.mjs
 

@@ -1,9 +1,12 @@
-// Every page in both themes at two widths, into the folder `screenshots`.
-import { mkdirSync } from "node:fs";
+// Every page in both themes at two widths, into the folder `screenshots`; with README=1 only those that the README shows.
+import { mkdirSync, statSync } from "node:fs";
 import { call, newPage, settled, signIn, withBrowser } from "./browser.mjs";
 
 const folder = process.env.SCREENSHOTS ?? new URL("../screenshots/", import.meta.url).pathname;
 const WIDTHS = [[1440, 900], [360, 780]];
+/** What the README shows, into the folder `docs`, which is committed: small, and not often. */
+const SHOWN = [["sandbox", "light"], ["deployment", "dark"], ["agents", "light"]];
+const MOST_BYTES = 100 * 1024;
 
 async function fill(page) {
   const deploy = (sandbox, repo, branch, env = {}) =>
@@ -18,7 +21,7 @@ async function fill(page) {
     await deploy("holiday-prices", "illidan", "feature/greeting"),
   ];
   for (const { id } of made) await settled(page, id);
-  const failed = await deploy("checkout", "chatty", "main");
+  const failed = await deploy("search-rework", "chatty", "main");
   await settled(page, failed.id);
   await call(page, "PUT", "/api/sandboxes/checkout/routes/eredar", { target: "sandbox", reason: "trying the new greeting", expires_in: "2h" });
   await call(page, "PUT", "/api/sandboxes/holiday-prices/routes/illidan", { target: "sandbox" });
@@ -71,12 +74,32 @@ function pages({ running, failed }) {
   ];
 }
 
-await withBrowser(async (browser) => {
+/** Brings a page to where its picture is taken. */
+async function show(page, [, path, prepare]) {
+  await page.goto(`${process.env.SDP_URL}${path}`);
+  await page.locator("h1").first().waitFor();
+  await page.locator(".skeletons").first().waitFor({ state: "detached" });
+  await prepare?.(page);
+  await page.waitForTimeout(350);
+}
+
+async function shown(browser, storageState, all) {
+  const docs = new URL("../docs/", import.meta.url).pathname;
+  mkdirSync(docs, { recursive: true });
+  for (const [name, colorScheme] of SHOWN) {
+    const page = await newPage(browser, { colorScheme, viewport: { width: 1080, height: 640 }, reducedMotion: "reduce", storageState });
+    await show(page, all.find(([it]) => it === name));
+    const path = `${docs}${name}.png`;
+    await page.screenshot({ path });
+    const { size } = statSync(path);
+    if (size > MOST_BYTES) throw new Error(`${path} has ${size} bytes; ${MOST_BYTES} may be committed`);
+    await page.context().close();
+  }
+  console.log(`the README's pictures are in ${docs}`);
+}
+
+async function everything(browser, storageState, all) {
   mkdirSync(folder, { recursive: true });
-  const page = await newPage(browser);
-  await signIn(page);
-  const all = pages(await fill(page));
-  const state = await page.context().storageState();
   for (const colorScheme of ["light", "dark"]) {
     for (const [width, height] of WIDTHS) {
       const options = { colorScheme, viewport: { width, height }, reducedMotion: "reduce" };
@@ -86,18 +109,21 @@ await withBrowser(async (browser) => {
       await guest.getByLabel("Git user").waitFor();
       await shoot(guest, "sign-in");
       await guest.context().close();
-      const seen = await newPage(browser, { ...options, storageState: state });
-      for (const [name, path, prepare] of all) {
-        await seen.goto(`${process.env.SDP_URL}${path}`);
-        await seen.locator("h1").first().waitFor();
-        await seen.locator(".skeletons").first().waitFor({ state: "detached" });
-        await prepare?.(seen);
-        await seen.waitForTimeout(350);
-        await shoot(seen, name);
+      const seen = await newPage(browser, { ...options, storageState });
+      for (const it of all) {
+        await show(seen, it);
+        await shoot(seen, it[0]);
       }
       for (const complaint of seen.complaints) console.log(`${colorScheme} ${width}: ${complaint}`);
       await seen.context().close();
     }
   }
   console.log(`the pictures are in ${folder}`);
+}
+
+await withBrowser(async (browser) => {
+  const page = await newPage(browser);
+  await signIn(page);
+  const all = pages(await fill(page));
+  await (process.env.README ? shown : everything)(browser, await page.context().storageState(), all);
 });

@@ -144,7 +144,7 @@ fn is_program(path: &Path) -> bool {
 
 pub(super) async fn remotes(config: &AgentConfig) -> Vec<Finding> {
     let places: BTreeSet<_> = config.repo.iter().filter_map(|repo| place(&repo.remote)).collect();
-    join_all(places.into_iter().map(async |place| {
+    join_all(places.into_iter().map(|place| async move {
         let reason = match tokio::time::timeout(LIMIT, TcpStream::connect(&place)).await {
             Ok(Ok(_)) => return Finding::ok("git", format!("{place} accepts connections")),
             Ok(Err(error)) => error.to_string(),

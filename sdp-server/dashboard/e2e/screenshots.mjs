@@ -47,7 +47,7 @@ function pages({ running, failed }) {
       await page.getByRole("button", { name: "More for eredar" }).click();
       await page.getByRole("menuitem", { name: "Variables…" }).click();
     }],
-    ["deployment", `/deployments/${running}`],
+    ["deployment", `/deployments/${running}`, (page) => page.locator(".usage").first().waitFor()],
     ["failure", `/deployments/${failed}`, (page) => page.getByLabel("Search the log").fill("module_3")],
     ["history", "/history"],
     ["templates", "/templates"],
@@ -87,7 +87,7 @@ async function shown(browser, storageState, all) {
   const docs = new URL("../docs/", import.meta.url).pathname;
   mkdirSync(docs, { recursive: true });
   for (const [name, colorScheme] of SHOWN) {
-    const page = await newPage(browser, { colorScheme, viewport: { width: 1080, height: 640 }, reducedMotion: "reduce", storageState });
+    const page = await newPage(browser, { colorScheme, viewport: { width: 1040, height: 580 }, reducedMotion: "reduce", storageState });
     await show(page, all.find(([it]) => it === name));
     const path = `${docs}${name}.png`;
     await page.screenshot({ path });

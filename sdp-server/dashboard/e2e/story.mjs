@@ -106,6 +106,9 @@ step("a sandbox is made, a branch deployed into it, and both browsers see it", a
   await page.getByRole("button", { name: "Deploy", exact: true }).click();
   await page.getByRole("log").getByText("running", { exact: true }).waitFor();
   await other.locator(".service", { hasText: "eredar" }).getByText("running", { exact: true }).waitFor();
+  await other.goto(`${url}/sandboxes?q=greeting`);
+  await other.locator("tr", { hasText: "checkout" }).getByText("feature/greeting").waitFor();
+  await other.getByRole("link", { name: "checkout" }).click();
 });
 
 step("what a service uses is shown, and its variables are changed in place", async () => {

@@ -39,6 +39,7 @@ test("the best fit comes first", () => {
 test("times are as people say them", () => {
   const now = Date.parse("2026-11-25T12:00:00Z");
   const says = (seconds: number) => ago(now + seconds * 1_000, now);
+  expect([10, 30].map(says)).toEqual(["just now", "in a moment"]);
   expect([0, -50, -3_600, -86_400 * 3, 86_400 * 7].map(says)).toEqual(["just now", "1 minute ago", "1 hour ago", "3 days ago", "in 7 days"]);
   expect([0, 240, 3_400, 125_000, 3_780_000].map(duration)).toEqual(["0 ms", "240 ms", "3.4 s", "2 min 5 s", "1 h 3 min"]);
 });

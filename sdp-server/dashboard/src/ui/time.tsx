@@ -34,7 +34,8 @@ const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "lo
 /** `3 minutes ago`, `in 2 days`. */
 export function ago(at: number, now: number): string {
   const seconds = (at - now) / 1_000;
-  if (Math.abs(seconds) < 45) return seconds > 5 ? "in a moment" : "just now";
+  // Now may be ten seconds old.
+  if (Math.abs(seconds) < 45) return seconds > 10 ? "in a moment" : "just now";
   for (const [unit, size] of UNITS) {
     if (Math.abs(seconds) >= size * 0.95) return relative.format(Math.round(seconds / size), unit);
   }

@@ -1,4 +1,6 @@
-.PHONY: help demo test schemathesis torture fuzz lint bench
+.PHONY: help demo dashboard story screenshots test schemathesis torture fuzz lint bench
+
+dashboard := sdp-server/dashboard
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -7,8 +9,31 @@ demo: ## Run the whole platform here and put a feature branch behind a gateway (
 	@.ci/setup --best-effort
 	cargo run --quiet --package sdp-examples --bin demo -- $(if $(ONCE),--once)
 
-test: ## Every test, on the real parts
+dashboard: $(dashboard)/node_modules/.package-lock.json ## Build the dashboard, for the next build of the server to carry
+	cd $(dashboard) && npm run --silent types
+	@$(MAKE) --no-print-directory $(dashboard)/dist/index.html
+	cd $(dashboard) && npm run --silent budget
+
+$(dashboard)/node_modules/.package-lock.json: $(dashboard)/package-lock.json
+	@.ci/setup --node
+	cd $(dashboard) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Not made again while it is the same: the server would be built again with it.
+$(dashboard)/dist/index.html: $(shell find $(dashboard)/src $(dashboard)/public $(dashboard)/*.html $(dashboard)/*.json $(dashboard)/*.ts -type f)
+	cd $(dashboard) && npm run --silent build
+
+story: dashboard ## Go through every page of the dashboard with a browser, on the real parts
+	@.ci/setup --browser
+	cargo run --quiet --package sdp-examples --bin playground -- node $(dashboard)/e2e/story.mjs
+
+screenshots: dashboard ## Every page of the dashboard in both themes, into sdp-server/dashboard/screenshots (README=1: the README's)
+	@.ci/setup --browser
+	cargo run --quiet --package sdp-examples --bin playground -- node $(dashboard)/e2e/screenshots.mjs
+
+test: dashboard ## Every test, on the real parts
 	@.ci/setup
+	cd $(dashboard) && npm run --silent test
 	cargo test --workspace
 
 schemathesis: ## Try the API by its own description (EXAMPLES=25 requests for each endpoint and phase)
@@ -26,7 +51,8 @@ fuzz: ## Fuzz the frame decoder and the log reader (needs a nightly compiler; TI
 	cd sdp-core && cargo +nightly fuzz run body -- -max_total_time=$(or $(TIME),60)
 	cd sdp-server && cargo +nightly fuzz run event_log -- -max_total_time=$(or $(TIME),60)
 
-lint: ## Formatting, lints and documentation
+lint: dashboard ## Formatting, lints and documentation
+	cd $(dashboard) && npm run --silent lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -3,8 +3,11 @@
 
 use std::{
     fmt::{self, Write as _},
+    fs::OpenOptions,
+    io::{self, Write as _},
     net::TcpListener,
     ops::RangeInclusive,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -197,10 +200,10 @@ impl Playground {
                 agent_config(&name, &base, &folder, &runner, &ports) + options.deployer_settings + &repos + &more;
             let token = control.enrol(&name).await?;
             std::fs::create_dir_all(&folder)?;
-            std::fs::write(folder.join("agent.token"), token.expose_secret())?;
+            write_secret(&folder.join("agent.token"), token.expose_secret())?;
             if options.agents_sign_in {
                 let file = folder.join("git.password");
-                std::fs::write(&file, &password)?;
+                write_secret(&file, &password)?;
                 text += &format!("\n[git]\nuser = \"{USER}\"\npassword_file = {file:?}\n");
             }
             std::fs::write(folder.join("sdp-agent.toml"), text)?;
@@ -445,6 +448,12 @@ async fn start_agent(
         Ok(Ok(_)) => Ok(AgentRun::InProcess(Box::new(agent))),
         _ => Err(Failed(format!("agent {name} did not connect to the server"))),
     }
+}
+
+/// Writes a file that only its owner may read.
+fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(secret.as_bytes())
 }
 
 fn agent_config(name: &AgentName, base: &str, folder: &Path, runner: &Runner, ports: &RangeInclusive<u16>) -> String {

@@ -94,6 +94,7 @@ impl Agent {
     pub fn start_with(config: AgentConfig, parts: Parts) -> Result<Self, AgentError> {
         config.check()?;
         let token = config.read_token()?;
+        let whole = Arc::new(config.clone());
         let lock = DataDirLock::take(&config.data_dir)?;
         let outbox = Outbox::open(config.data_dir.join("outbox"))?;
         let secrets = parts.secrets.iter().chain([&token]);
@@ -145,6 +146,8 @@ impl Agent {
                 gateways,
                 work: work.clone(),
                 redactor,
+                config: whole,
+                examining: Arc::default(),
             },
         };
         let (states, state) = watch::channel(LinkState::Connecting);

@@ -7,6 +7,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use sdp_core::{
+    Verdict,
     config::{ConfigError, Layers},
     daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr},
     problem::chain,
@@ -123,7 +124,7 @@ impl Cli {
                 };
                 io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())?;
                 match report.worst() {
-                    doctor::Verdict::Broken => Err("something is broken".into()),
+                    Verdict::Broken => Err("something is broken".into()),
                     _ => Ok(()),
                 }
             }

@@ -1,11 +1,12 @@
 //! How much room the disks have, and whether that is enough for another deployment.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
 
-use sdp_core::{ErrorCode, Problem, RepoName, RepoSpec};
+use sdp_core::{Disk, ErrorCode, Problem, RepoName, RepoSpec};
 
 use crate::config::AgentConfig;
 
@@ -33,6 +34,36 @@ pub(crate) fn room(path: &Path) -> (PathBuf, io::Result<Room>) {
     (existing.into(), room)
 }
 
+/// A folder whose disk cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+pub(crate) struct Unreadable {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Every disk that an agent uses, once.
+pub(crate) fn of(config: &AgentConfig) -> Vec<Result<Disk, Unreadable>> {
+    let paths = std::iter::once(&config.data_dir).chain(config.repo.iter().map(|repo| &repo.path));
+    let mut seen = BTreeSet::new();
+    let disk = |path: &PathBuf| match room(path) {
+        (path, Ok(room)) => seen.insert(room.id).then(|| {
+            Ok(Disk {
+                path: path.display().to_string(),
+                free_bytes: room.free,
+                total_bytes: room.total,
+                min_free_bytes: min_free(config),
+            })
+        }),
+        (path, Err(source)) => Some(Err(Unreadable { path, source })),
+    };
+    paths.filter_map(disk).collect()
+}
+
+fn min_free(config: &AgentConfig) -> u64 {
+    config.deployer.min_free_mib.saturating_mul(MIB)
+}
+
 /// Refuses deployments while a disk they need is nearly full.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
@@ -47,7 +78,7 @@ impl Admission {
         Self {
             own: vec![config.data_dir.clone(), config.worktrees()],
             repos: config.repo.iter().map(repo).collect(),
-            min_free: config.deployer.min_free_mib.saturating_mul(MIB),
+            min_free: min_free(config),
         }
     }
 

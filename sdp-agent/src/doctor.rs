@@ -4,19 +4,19 @@
 //! that they close again.
 
 mod machine;
-mod report;
 mod server;
 
 use std::time::Duration;
 
-pub use self::report::{Finding, Report, Verdict};
+use sdp_core::{Examination, Finding};
+
 use crate::AgentConfig;
 
 /// How long one check may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs every check, side by side, and answers their findings in a fixed order.
-pub async fn examine(config: &AgentConfig) -> Report {
+pub async fn examine(config: &AgentConfig) -> Examination {
     let (server, deployer, remotes) =
         tokio::join!(server::check(config), machine::deployer(config), machine::remotes(config));
     let mut findings = vec![machine::token(config), machine::data_dir(config)];
@@ -26,5 +26,5 @@ pub async fn examine(config: &AgentConfig) -> Report {
     findings.extend(remotes);
     findings.extend(machine::disks(config));
     findings.extend(machine::gateway(config));
-    Report { findings }
+    Examination { findings }
 }

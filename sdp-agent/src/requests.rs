@@ -3,12 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use sdp_core::{
-    Branch, Credentials, Deployer, ErrorCode, Gateways, Problem, RepoSource, RouteStore, SandboxName,
+    Branch, Credentials, Deployer, ErrorCode, Examination, Gateways, Problem, RepoSource, RouteStore, SandboxName,
+    problem::chain,
     protocol::{CredentialsFrame, Outcome, Reply, ReplyBody, Request, RequestBody},
 };
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{redact::Redactor, work::Work};
+use crate::{AgentConfig, disk, doctor, redact::Redactor, work::Work};
 
 /// The longest that any request may take, whatever its deadline says.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -21,6 +23,9 @@ pub(crate) struct Requests {
     pub(crate) gateways: Option<Gateways>,
     pub(crate) work: Work,
     pub(crate) redactor: Redactor,
+    pub(crate) config: Arc<AgentConfig>,
+    /// One examination at a time: two would meet in the files that they try.
+    pub(crate) examining: Arc<Mutex<()>>,
 }
 
 impl Requests {
@@ -76,6 +81,23 @@ impl Requests {
                 let instances = self.deployer.list().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Instances { instances });
             }
+            RequestBody::Stats { key } => {
+                let (instance, stats) = tokio::join!(self.deployer.inspect(&key), self.deployer.stats(&key));
+                let instance = Box::new(instance.map_err(|error| Problem::from(&error))?);
+                return Ok(ReplyBody::Stats { instance, stats: stats.map_err(|error| Problem::from(&error))? });
+            }
+            RequestBody::Disks => {
+                let disks = disk::of(&self.config).into_iter().filter_map(|disk| {
+                    disk.inspect_err(|error| tracing::warn!(error = chain(error), "a disk cannot be told")).ok()
+                });
+                return Ok(ReplyBody::Disks { disks: disks.collect() });
+            }
+            RequestBody::Examine => {
+                let _turn = self.examining.lock().await;
+                let mut examination = doctor::examine(&self.config).await;
+                self.redact(&mut examination);
+                return Ok(ReplyBody::Examined { examination });
+            }
             RequestBody::Checkouts => {
                 let keys = self.source.sandbox_checkouts().await.map_err(|error| Problem::from(&error))?;
                 return Ok(ReplyBody::Checkouts { keys });
@@ -102,6 +124,12 @@ impl Requests {
             }
         }
         Ok(ReplyBody::Done)
+    }
+
+    fn redact(&self, examination: &mut Examination) {
+        for finding in &mut examination.findings {
+            finding.evidence = self.redactor.text(&finding.evidence).into_owned();
+        }
     }
 
     fn routes(&self, sandbox: Option<&SandboxName>) -> Result<Arc<dyn RouteStore>, Problem> {

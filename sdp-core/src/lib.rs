@@ -34,6 +34,7 @@ pub use model::{
     explain::{Carrier, Explanation, RouteQuestion, ServedBy, TargetAnswer},
     ids::{DeploymentId, HostPort, InstanceKey, PortRange, TokenId},
     instance::{Instance, InstanceState, InstanceStats},
+    machine::{Disk, Examination, Finding, Verdict},
     manifest::{Contradiction, InvalidManifest, Manifest},
     names::{
         AgentName, AuditSubject, BranchName, ClaimReason, CommitId, EnvName, EnvironmentName, IntegrationName,

@@ -16,7 +16,7 @@ use sdp_core::{
 use secrecy::ExposeSecret;
 
 use crate::{
-    Server, ServerConfig, Store, auth,
+    Server, ServerConfig, Store, api, auth,
     backup::{self, BackupError, Manifest},
     integrations::Integrations,
     store::Deed,
@@ -67,6 +67,8 @@ pub enum Command {
         /// The backup's directory.
         backup: PathBuf,
     },
+    /// Prints the description of the API, OpenAPI 3.1.
+    Openapi,
     /// Enrols, lists and revokes agents. The server may be running meanwhile.
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -183,7 +185,7 @@ Every key can be set by an environment variable, SDP_SERVER__SESSION__IDLE=2h, a
 First steps:
 
   sdp-server agent add micro-92 > micro-92.token    # copy it to the agent's token_file
-  sdp-server                                        # then open http://127.0.0.1:3452/healthz"#;
+  sdp-server                                        # then open http://127.0.0.1:3452/"#;
 
 impl Cli {
     /// The configuration of file, environment and flags.
@@ -208,10 +210,13 @@ impl Cli {
     /// A sentence for the operator.
     pub async fn run(&self) -> Result<(), String> {
         keep_memory_private().map_err(|error| format!("core dumps cannot be turned off: {error}"))?;
+        if let Some(Command::Openapi) = self.command {
+            return print(&String::from_utf8_lossy(&api::document()));
+        }
         log_to_stderr(&self.log, self.log_format)?;
         let config = self.load().map_err(|error| chain(&error))?;
         match &self.command {
-            None => serve(config).await,
+            None | Some(Command::Openapi) => serve(config).await,
             Some(Command::CheckConfig) => {
                 Integrations::new(&config).map_err(|error| chain(&error))?;
                 let text =

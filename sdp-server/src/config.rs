@@ -65,7 +65,8 @@ pub struct ServerConfig {
     pub connections: usize,
     /// What `/ws/events` tells.
     pub events: EventsConfig,
-    /// The address at which people open this server, for links to it; `http://<listen>` when absent.
+    /// The address at which people open this server, for links to it; `http://<listen>` when absent. A path in it is
+    /// the dashboard's, behind a proxy that takes it off.
     pub public_url: Option<Url>,
     /// Bitbuckets whose pull requests have sandboxes.
     pub bitbucket: Vec<BitbucketConfig>,

@@ -7,6 +7,7 @@ pub mod backup;
 pub mod bitbucket;
 pub mod cli;
 pub mod config;
+mod dashboard;
 mod ended;
 pub mod error;
 pub mod events;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use futures_util::future::join_all;
-use sdp_core::{ComposerMode, RecipeKind, RepoSpec, problem::chain};
+use sdp_core::{ComposerMode, Disk, RecipeKind, RepoSpec, problem::chain};
 use sdp_docker::{DockerDeployer, SwarmDeployer};
 use sdp_gateway::php::ConfigFile;
 use tokio::net::TcpStream;
@@ -13,7 +13,7 @@ use super::{Finding, LIMIT};
 use crate::{
     AgentConfig, adapters,
     config::DeployerKind,
-    disk::{self, MIB},
+    disk::{self, MIB, Unreadable},
 };
 
 pub(super) fn token(config: &AgentConfig) -> Finding {
@@ -144,7 +144,7 @@ fn is_program(path: &Path) -> bool {
 
 pub(super) async fn remotes(config: &AgentConfig) -> Vec<Finding> {
     let places: BTreeSet<_> = config.repo.iter().filter_map(|repo| place(&repo.remote)).collect();
-    join_all(places.into_iter().map(async |place| {
+    join_all(places.into_iter().map(|place| async move {
         let reason = match tokio::time::timeout(LIMIT, TcpStream::connect(&place)).await {
             Ok(Ok(_)) => return Finding::ok("git", format!("{place} accepts connections")),
             Ok(Err(error)) => error.to_string(),
@@ -167,33 +167,21 @@ fn place(remote: &str) -> Option<String> {
 }
 
 pub(super) fn disks(config: &AgentConfig) -> Vec<Finding> {
-    let paths = std::iter::once(&config.data_dir).chain(config.repo.iter().map(|repo| &repo.path));
-    let min_free = config.deployer.min_free_mib.saturating_mul(MIB);
-    // Several paths on one disk are one finding.
-    let mut seen = BTreeSet::new();
-    let mut findings = Vec::new();
-    for path in paths {
-        let (existing, room) = disk::room(path);
-        match room {
-            Ok(room) if seen.insert(room.id) => findings.push(judge_disk(&existing, room.free, room.total, min_free)),
-            Ok(_) => {}
-            Err(error) => findings.push(Finding::warning(
-                "disk",
-                format!("{}: {error}", existing.display()),
-                "check its permissions",
-            )),
-        }
-    }
-    findings
+    let judge = |disk: Result<Disk, Unreadable>| match disk {
+        Ok(disk) => judge_disk(&disk),
+        Err(unreadable) => Finding::warning("disk", chain(&unreadable), "check its permissions"),
+    };
+    disk::of(config).into_iter().map(judge).collect()
 }
 
-fn judge_disk(path: &Path, free: u64, total: u64, min_free: u64) -> Finding {
+fn judge_disk(disk: &Disk) -> Finding {
     let check = "disk";
-    let evidence = format!("{} MiB of {} MiB are free at {}", free / MIB, total / MIB, path.display());
+    let Disk { path, free_bytes: free, total_bytes: total, min_free_bytes: min_free } = disk;
+    let evidence = format!("{} MiB of {} MiB are free at {path}", free / MIB, total / MIB);
     let cure = "free some space: deployments are refused while less than `deployer.min_free_mib` is free";
     if free < min_free {
         Finding::broken(check, evidence, cure)
-    } else if free < min_free.saturating_mul(2) || free < total / 10 {
+    } else if *free < min_free.saturating_mul(2) || *free < total / 10 {
         Finding::warning(check, evidence, cure)
     } else {
         Finding::ok(check, evidence)
@@ -227,8 +215,9 @@ pub(super) fn gateway(config: &AgentConfig) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use sdp_core::Verdict;
+
     use super::*;
-    use crate::doctor::Verdict;
 
     #[test]
     fn where_a_remote_listens_is_read_from_every_way_of_writing_it() {
@@ -246,7 +235,10 @@ mod tests {
 
     #[test]
     fn a_disk_is_judged_by_what_is_left() {
-        let verdict = |free, total| judge_disk(Path::new("/"), free * MIB, total * MIB, 1_000 * MIB).verdict;
+        let verdict = |free, total| {
+            let (free_bytes, total_bytes) = (free * MIB, total * MIB);
+            judge_disk(&Disk { path: "/".into(), free_bytes, total_bytes, min_free_bytes: 1_000 * MIB }).verdict
+        };
         assert_eq!(verdict(50_000, 100_000), Verdict::Ok);
         assert_eq!(verdict(5_000, 100_000), Verdict::Warning);
         assert_eq!(verdict(1_500, 2_000), Verdict::Warning);

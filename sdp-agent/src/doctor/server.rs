@@ -255,7 +255,7 @@ fn judge_clock(date: &str, now: Timestamp) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
+    use sdp_core::Verdict;
 
     fn answer(status: u16) -> Result<Answer, Fault> {
         Ok(Answer { status, date: None, took: Duration::from_millis(2) })

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sdp_core::{
     Branch, BranchName, Checkout, CommitId, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink,
     InstanceKey, InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage,
-    UserName,
+    UserName, Verdict,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
 };
@@ -257,6 +257,51 @@ async fn an_agent_without_a_gateway_says_so_when_asked_for_routes() {
     let problem = connection.call(RequestBody::Routes { sandbox: None }).await.unwrap_err();
     assert_eq!(problem.code, ErrorCode::NotFound);
     assert!(problem.detail.contains("[gateway]"), "{problem}");
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_runs_is_measured_when_asked() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
+    let mut connection = server.welcome(Log::new()).await;
+    let key = quick("eredar");
+    let nothing = connection.call(RequestBody::Stats { key: key.clone() }).await;
+    assert_eq!(nothing.unwrap_err().code, ErrorCode::NotFound);
+    let deployment = connection.deploy(&key, "main").await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+    let Ok(ReplyBody::Stats { instance, stats }) = connection.call(RequestBody::Stats { key }).await else { panic!() };
+    assert_eq!(instance.deployment, deployment);
+    assert!(stats.memory_bytes > 0);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_machine_is_examined_when_asked_as_the_doctor_does_it() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let config = config(&server, dir.path(), "[deployer]\nkind = 'process'\n");
+    let agent = sdp_agent::Agent::start_with(config, parts(repos(), MemoryDeployer::default())).unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    let Ok(ReplyBody::Disks { disks }) = connection.call(RequestBody::Disks).await else { panic!() };
+    assert!(disks[0].total_bytes > disks[0].free_bytes && disks[0].free_bytes > 0, "{disks:?}");
+    // The examination's own connections meet a server that admits nobody.
+    let rejecting = async {
+        loop {
+            server.reject().await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = connection.call(RequestBody::Examine) => answer,
+        () = rejecting => unreachable!(),
+    };
+    let Ok(ReplyBody::Examined { examination }) = answer else { panic!("{answer:?}") };
+    let verdict = |check: &str| {
+        let finding = examination.findings.iter().find(|finding| finding.check == check);
+        finding.map(|finding| finding.verdict).unwrap_or_else(|| panic!("{check}: {examination}"))
+    };
+    assert_eq!(verdict("data-dir"), Verdict::Ok);
+    assert_eq!(verdict("websocket"), Verdict::Broken, "{examination}");
+    assert!(!examination.to_string().contains(TOKEN));
     agent.shutdown().await;
 }
 

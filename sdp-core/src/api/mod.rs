@@ -6,6 +6,7 @@ pub mod declared;
 pub mod live;
 pub mod people;
 pub mod routing;
+pub mod vitals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -201,6 +202,18 @@ pub struct RefusedService {
     pub repo: RepoName,
     /// Why.
     pub problem: Problem,
+}
+
+/// `GET /api/sandboxes`: a sandbox and what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+pub struct ListedSandbox {
+    /// The sandbox.
+    #[serde(flatten)]
+    pub sandbox: Sandbox,
+    /// The branch of each repo in it.
+    #[serde(default)]
+    pub services: BTreeMap<RepoName, BranchName>,
 }
 
 /// The answer to `GET /api/sandboxes/{name}`.

@@ -64,6 +64,7 @@ pub enum InstanceState {
 
 /// CPU and memory in use now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct InstanceStats {
     /// CPUs in use: 1.0 is one whole CPU.
     pub cpus: f64,

@@ -9,6 +9,7 @@ pub mod event;
 pub mod explain;
 pub mod ids;
 pub mod instance;
+pub mod machine;
 pub mod manifest;
 pub mod names;
 pub mod repo;

@@ -11,7 +11,8 @@ use crate::{
         deployment::{DeployRequest, DeploymentState},
         explain::{Explanation, RouteQuestion},
         ids::{DeploymentId, InstanceKey},
-        instance::Instance,
+        instance::{Instance, InstanceStats},
+        machine::{Disk, Examination},
         names::{AgentName, RepoName, SandboxName},
         repo::Branch,
         route::{RouteChanges, RouteTable},
@@ -224,6 +225,15 @@ pub enum RequestBody {
     },
     /// Everything of ours that runs there. Answered with `instances`.
     Instances,
+    /// What an instance uses now. Answered with `stats`, which takes a second or two.
+    Stats {
+        /// Which.
+        key: InstanceKey,
+    },
+    /// The room on its disks. Answered with `disks`.
+    Disks,
+    /// What works on its machine and what does not, as `sdp-agent doctor` says. Answered with `examined`.
+    Examine,
     /// The checkouts of sandboxes on its disk. Answered with `checkouts`.
     Checkouts,
     /// The gateway's route table now. Answered with `routes`.
@@ -266,6 +276,9 @@ impl RequestBody {
             | Self::Remove { .. }
             | Self::Retire { .. }
             | Self::Instances
+            | Self::Stats { .. }
+            | Self::Disks
+            | Self::Examine
             | Self::Checkouts
             | Self::Routes { .. }
             | Self::Explain { .. }
@@ -311,6 +324,23 @@ pub enum ReplyBody {
     Instances {
         /// By key.
         instances: Vec<Instance>,
+    },
+    /// An instance and what it uses.
+    Stats {
+        /// As the deployer's records have it.
+        instance: Box<Instance>,
+        /// Measured now.
+        stats: InstanceStats,
+    },
+    /// The disks that the agent uses.
+    Disks {
+        /// Each once.
+        disks: Vec<Disk>,
+    },
+    /// What an examination found.
+    Examined {
+        /// In full.
+        examination: Examination,
     },
     /// What is checked out for sandboxes.
     Checkouts {

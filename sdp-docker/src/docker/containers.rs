@@ -161,7 +161,10 @@ impl Engine {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(false).build();
         let mut samples = Box::pin(self.docker.stats(id, Some(options)));
         let not_found = || DeployError::NotFound { key: key.clone() };
-        let sample = samples.next().await.ok_or_else(not_found)?.map_err(engine::failed("tell statistics"))?;
+        let (sample, inspected) = tokio::join!(samples.next(), self.inspect(id));
+        let sample = sample.ok_or_else(not_found)?.map_err(engine::failed("tell statistics"))?;
+        // Where none is set, the statistics have the machine's memory as the limit.
+        let limit = inspected?.ok_or_else(not_found)?.host_config.and_then(|host| host.memory);
         let cpu = |stats: Option<&ContainerCpuStats>| {
             let used = stats.and_then(|stats| stats.cpu_usage.as_ref()?.total_usage).unwrap_or(0);
             (used as f64, stats.and_then(|stats| stats.system_cpu_usage).unwrap_or(0) as f64)
@@ -178,7 +181,7 @@ impl Engine {
         Ok(InstanceStats {
             cpus,
             memory_bytes: memory.usage.unwrap_or(0).saturating_sub(cache),
-            memory_limit_bytes: memory.limit,
+            memory_limit_bytes: limit.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0),
         })
     }
 }

@@ -98,6 +98,7 @@ async fn a_container_has_the_labels_variables_limits_and_restart_policy_that_wer
     let env = config["Env"].as_array().unwrap();
     assert!(env.contains(&"GREETING=it's = \"fine\"".into()) && !env.contains(&"PORT=1".into()));
     assert_eq!((&host["NanoCpus"], &host["Memory"]), (&500_000_000.into(), &(64u64 << 20).into()));
+    assert_eq!(jobs.deployer.stats(&job.key).await.unwrap().memory_limit_bytes, Some(64 << 20));
     assert_eq!(host["RestartPolicy"]["Name"], "always");
     assert_eq!(host["PortBindings"]["8000/tcp"][0]["HostIp"], "127.0.0.1");
 }

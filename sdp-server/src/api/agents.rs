@@ -4,11 +4,12 @@ use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
 use sdp_core::{
-    Agent, AgentName, AuditSubject,
+    Agent, AgentName, AuditSubject, Disk, Examination,
     api::{
         audit::AuditAction,
         people::{EnrolAgent, EnrolledAgent},
     },
+    protocol::{ReplyBody, RequestBody},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use super::{Json, Path, in_full};
 use crate::{
     ApiError, AppState,
     auth::{self, SignedIn},
+    hub::RequestError,
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -29,9 +31,38 @@ pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Agent
 }
 
 pub(super) async fn one(State(state): State<AppState>, Path(path): Path<AgentPath>) -> Result<Json<Agent>, ApiError> {
+    find(&state, &path.name).await.map(Json)
+}
+
+/// The agent, or that there is none.
+async fn find(state: &AppState, name: &AgentName) -> Result<Agent, ApiError> {
     let agents = state.hub().agents().await?;
-    let agent = agents.into_iter().find(|agent| agent.name == path.name);
-    agent.map(Json).ok_or_else(|| ApiError::not_found("agent", path.name).field("name"))
+    let agent = agents.into_iter().find(|agent| agent.name == *name);
+    agent.ok_or_else(|| ApiError::not_found("agent", name).field("name"))
+}
+
+/// The room on the disks that an agent uses.
+pub(super) async fn disks(
+    State(state): State<AppState>,
+    Path(path): Path<AgentPath>,
+) -> Result<Json<Vec<Disk>>, ApiError> {
+    let Agent { name, .. } = find(&state, &path.name).await?;
+    match state.hub().request(&name, RequestBody::Disks).await? {
+        ReplyBody::Disks { disks } => Ok(Json(disks)),
+        _ => Err(RequestError::Unexpected { agent: name }.into()),
+    }
+}
+
+/// What works on an agent's machine and what does not.
+pub(super) async fn doctor(
+    State(state): State<AppState>,
+    Path(path): Path<AgentPath>,
+) -> Result<Json<Examination>, ApiError> {
+    let Agent { name, .. } = find(&state, &path.name).await?;
+    match state.hub().request(&name, RequestBody::Examine).await? {
+        ReplyBody::Examined { examination } => Ok(Json(examination)),
+        _ => Err(RequestError::Unexpected { agent: name }.into()),
+    }
 }
 
 pub(super) async fn enrol(

@@ -2,13 +2,14 @@
 //! description of the API.
 
 use sdp_core::{
-    Agent, ApiToken, Branch, Deployment, Environment, ErrorCode as E, Explanation, Manifest, RouteTable, Sandbox,
-    Template, User,
+    Agent, ApiToken, Branch, Deployment, Disk, Environment, ErrorCode as E, Examination, Explanation, Manifest,
+    RouteTable, Sandbox, Template, User,
     api::{
-        DeployedSandbox, LoginResponse, Page, Repo, SandboxDetail,
+        DeployedSandbox, ListedSandbox, LoginResponse, Page, Repo, SandboxDetail,
         audit::AuditEntry,
         declared::{AppliedSandbox, SandboxChanges},
         people::{EnrolledAgent, Me, NewToken},
+        vitals::{RunningStats, ServiceStats},
     },
     protocol::{self, SessionKey, Welcome},
 };
@@ -19,8 +20,8 @@ use super::{
     endpoint::{Served, delete, get, patch, post, put},
     environments, explain, health,
     idempotency::Holds,
-    lifecycle, live, logs, manifest, metrics, openapi, repos, rollback, routes, sandboxes, session, stream, templates,
-    tokens, users, webhooks,
+    lifecycle, live, logs, manifest, metrics, openapi, repos, rollback, routes, sandboxes, session, stats, stream,
+    templates, tokens, users, webhooks,
 };
 use crate::{auth::Rule, bitbucket::Taken};
 
@@ -97,6 +98,14 @@ fn vms() -> Vec<Served> {
             .example(json!({ "name": "micro-92" }))
             .json::<EnrolledAgent>(201),
         get("/api/agents/{name}", Rule::Viewer, agents::one).says("An agent").json::<Agent>(200),
+        get("/api/agents/{name}/disks", Rule::Viewer, agents::disks)
+            .says("The room on the disks that an agent uses")
+            .json::<Vec<Disk>>(200)
+            .asks_agent(),
+        get("/api/agents/{name}/doctor", Rule::Developer, agents::doctor)
+            .says("What works on an agent's machine and what does not, as `sdp-agent doctor` says there")
+            .json::<Examination>(200)
+            .asks_agent(),
         post("/api/agents/{name}/rotate", Rule::Admin, agents::rotate)
             .once(Holds::Secret)
             .says("Gives an agent another token, shown this once, and ends its connection")
@@ -162,7 +171,7 @@ fn shapes() -> Vec<Served> {
 fn of_sandboxes() -> Vec<Served> {
     let deployment = || json!({ "repo": "eredar", "branch": "feature/greeting" });
     vec![
-        get("/api/sandboxes", Rule::Viewer, sandboxes::list).says("Sandboxes by name").json::<Page<Sandbox>>(200),
+        get("/api/sandboxes", Rule::Viewer, sandboxes::list).says("Sandboxes by name").json::<Page<ListedSandbox>>(200),
         post("/api/sandboxes", Rule::Developer, sandboxes::create)
             .once(Holds::Plain)
             .says("Makes a sandbox: plain, from a template, or cloned")
@@ -219,6 +228,9 @@ fn of_sandboxes() -> Vec<Served> {
             .example(deployment())
             .json::<Deployment>(202)
             .asks_agent(),
+        get("/api/sandboxes/{name}/stats", Rule::Viewer, stats::of_sandbox)
+            .says("CPU and memory of each service that runs in a sandbox, measured now")
+            .json::<Vec<ServiceStats>>(200),
         get("/api/sandboxes/{name}/routes", Rule::Viewer, routes::table)
             .says("The gateway's live table")
             .json::<RouteTable>(200)
@@ -256,6 +268,10 @@ fn of_deployments() -> Vec<Served> {
             .json::<Deployment>(202)
             .asks_agent(),
         get("/api/deployments/{id}", Rule::Viewer, deployments::one).says("A deployment").json::<Deployment>(200),
+        get("/api/deployments/{id}/stats", Rule::Viewer, stats::of_deployment)
+            .says("CPU and memory of what a deployment runs, measured now")
+            .json::<RunningStats>(200)
+            .asks_agent(),
         post("/api/deployments/{id}/cancel", Rule::Deployment, deployments::cancel)
             .says("Cancels a deployment that has not ended")
             .json::<Deployment>(202)

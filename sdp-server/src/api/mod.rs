@@ -25,6 +25,7 @@ mod routing;
 mod sandboxes;
 mod session;
 mod socket;
+mod stats;
 mod stream;
 mod templates;
 mod tokens;
@@ -35,12 +36,12 @@ use std::{sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -53,7 +54,7 @@ pub(crate) use self::{
     idempotency::KEPT,
     routes::{Wanted, own_url, set as set_routes},
 };
-use crate::{ApiError, AppState};
+use crate::{ApiError, AppState, dashboard};
 
 /// How long a browser remembers what it may ask for.
 const PREFLIGHT: Duration = Duration::from_secs(600);
@@ -92,6 +93,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     endpoints::served().into_iter().map(|served| served.endpoint).collect()
 }
 
+/// The OpenAPI document, as `/api/openapi.json` answers it.
+pub fn document() -> Bytes {
+    DOCUMENT.clone()
+}
+
 /// The OpenAPI document, which is the same for every server.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document(&endpoints::served()));
 
@@ -124,8 +130,12 @@ fn same_name<T: PartialEq + std::fmt::Display>(path: &T, body: Option<&T>) -> Re
     }
 }
 
-async fn unknown_path(uri: Uri) -> ApiError {
-    ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+/// The dashboard's, where no endpoint is.
+async fn unknown_path(State(state): State<AppState>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    let page = reads.then(|| dashboard::serve(uri.path(), &headers, state.config().public_url().path())).flatten();
+    let nothing = || ApiError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path())).into_response();
+    page.unwrap_or_else(nothing)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {

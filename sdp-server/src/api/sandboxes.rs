@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use sdp_core::{
     AuditSubject, DeploymentState, Environment, ErrorCode, Sandbox, SandboxName, SandboxState, Shape,
-    api::{ChangeSandbox, CreateSandbox, Page, SandboxDetail, SandboxFilter, audit::AuditAction},
+    api::{ChangeSandbox, CreateSandbox, ListedSandbox, Page, SandboxDetail, SandboxFilter, audit::AuditAction},
 };
 use serde::Deserialize;
 
@@ -47,7 +47,7 @@ pub(super) struct SandboxPath {
 pub(super) async fn list(
     State(state): State<AppState>,
     Query(filter): Query<SandboxFilter>,
-) -> Result<Json<Page<Sandbox>>, ApiError> {
+) -> Result<Json<Page<ListedSandbox>>, ApiError> {
     check_limit(filter.limit, MAX_LIMIT)?;
     Ok(Json(state.store().sandboxes_page(&filter).await?))
 }

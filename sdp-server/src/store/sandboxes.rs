@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use sdp_core::{
     AgentName, Deployment, DeploymentId, EnvironmentName, RepoName, RouteTarget, Sandbox, SandboxName, SandboxState,
     ServiceName, ServiceSpec, Services, Shape, UserName,
-    api::{Page, SandboxFilter},
+    api::{ListedSandbox, Page, SandboxFilter},
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database fails.
-    pub async fn sandboxes_page(&self, filter: &SandboxFilter) -> Result<Page<Sandbox>, StoreError> {
+    pub async fn sandboxes_page(&self, filter: &SandboxFilter) -> Result<Page<ListedSandbox>, StoreError> {
         let filter = filter.clone();
         self.readers.read(move |connection| page(connection, &filter)).await
     }
@@ -466,7 +466,7 @@ fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreErro
     Ok(())
 }
 
-fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<Sandbox>, StoreError> {
+fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<ListedSandbox>, StoreError> {
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let query = "SELECT * FROM sandboxes
         WHERE name > :after AND (:owner IS NULL OR owner = :owner)
@@ -482,11 +482,13 @@ fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<Sandbox>
     })?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        items.push(from_row(row)?.sandbox);
+        let SandboxRecord { sandbox, shape, .. } = from_row(row)?;
+        let services = shape.services.iter().map(|it| (it.repo.clone(), it.branch.clone())).collect();
+        items.push(ListedSandbox { sandbox, services });
     }
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(|last| last.name.to_string());
+    let next = items.last().filter(|_| more).map(|last| last.sandbox.name.to_string());
     Ok(Page { items, next })
 }
 

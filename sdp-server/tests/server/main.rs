@@ -31,6 +31,7 @@ mod routes;
 mod security;
 mod sleep;
 mod slow;
+mod stats;
 mod streams;
 mod support;
 mod templates;

@@ -105,6 +105,8 @@ async fn what_is_deployed_runs_and_is_found(jobs: &dyn JobFixture) {
     assert_eq!(kept, InstanceState::Running, "an instance is no build");
     let stats = jobs.deployer().stats(&job.key).await.expect("stats");
     assert!(stats.memory_bytes > 0);
+    let limit = job.repo.limits.memory_mib.map(|mib| mib << 20);
+    assert_eq!(stats.memory_limit_bytes, limit, "the limit that is set, if one is");
 }
 
 async fn a_replaced_instance_is_parked_until_settled(jobs: &dyn JobFixture) {

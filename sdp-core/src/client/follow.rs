@@ -25,6 +25,9 @@ use crate::{
 /// How often it is looked for new lines where no WebSocket gets through.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How often that is done before a WebSocket is tried again.
+const POLLS: u32 = 30;
+
 /// A log that is followed, from a line on and to its deployment's end: every line once and in order, also when the
 /// connection breaks off meanwhile. Where no WebSocket gets through, the log is asked for again and again instead.
 pub struct Follow {
@@ -42,7 +45,8 @@ enum Source {
     /// None yet, or none any more.
     Broken,
     Socket(Box<Socket>),
-    Polling,
+    /// So often.
+    Polling(u32),
 }
 
 impl Client {
@@ -85,18 +89,9 @@ impl Follow {
             if self.end.is_some() {
                 return Ok(None);
             }
-            match self.fill().await {
-                Ok(()) => {}
-                Err(error @ ClientError::NoWebSocket { .. }) => {
-                    tracing::debug!(%error, "asking for the log instead");
-                    self.source = Source::Polling;
-                }
-                Err(error) => {
-                    if !matches!(self.source, Source::Polling) {
-                        self.source = Source::Broken;
-                    }
-                    self.attempts.failed(error, self.client.options()).await?;
-                }
+            if let Err(error) = self.fill().await {
+                self.source = Source::Broken;
+                self.attempts.failed(error, self.client.options()).await?;
             }
         }
     }
@@ -126,8 +121,15 @@ impl Follow {
         match &mut self.source {
             Source::Broken => {
                 let call = Call::get(format!("/ws/deployments/{}", segment(self.id.to_string())));
-                let socket = self.client.socket(&call.query(&FollowQuery { from: Some(self.next) })).await?;
-                self.source = Source::Socket(Box::new(socket));
+                let socket = self.client.socket(&call.query(&FollowQuery { from: Some(self.next) })).await;
+                self.source = match socket {
+                    Ok(socket) => Source::Socket(Box::new(socket)),
+                    Err(error) if may_be_the_websocket(&error) => {
+                        tracing::debug!(%error, "asking for the log instead");
+                        return self.poll(POLLS).await;
+                    }
+                    Err(error) => return Err(error),
+                };
                 self.attempts.connected();
                 Ok(())
             }
@@ -136,21 +138,28 @@ impl Follow {
                 self.attempts.progressed();
                 text.lines().try_for_each(|line| self.take(line))
             }
-            Source::Polling => self.poll().await,
+            Source::Polling(0) => {
+                self.source = Source::Broken;
+                Ok(())
+            }
+            Source::Polling(left) => {
+                let left = *left - 1;
+                sleep(POLL).await;
+                self.poll(left).await
+            }
         }
     }
 
-    async fn poll(&mut self) -> Result<(), ClientError> {
+    async fn poll(&mut self, left: u32) -> Result<(), ClientError> {
         // Asked for first: what the log has afterwards is all that the pipeline told.
         let state = self.client.deployment(self.id).await?.state;
         let query = LogQuery { from: Some(self.next), tail: None, format: LogFormat::Ndjson };
         let text = self.client.log_text(self.id, &query).await?;
         self.attempts.progressed();
         text.lines().try_for_each(|line| self.take(line))?;
+        self.source = Source::Polling(left);
         if !state.is_active() {
             self.end = Some((state, self.next - 1));
-        } else if text.is_empty() {
-            sleep(POLL).await;
         }
         Ok(())
     }
@@ -179,6 +188,12 @@ impl Follow {
         self.ready.push_back(event);
         Ok(())
     }
+}
+
+/// Whether plain requests may get through all the same.
+fn may_be_the_websocket(error: &ClientError) -> bool {
+    use ClientError as E;
+    matches!(error, E::NoWebSocket { .. } | E::NotSdp { .. } | E::Broken { .. } | E::TimedOut { .. })
 }
 
 impl fmt::Debug for Follow {

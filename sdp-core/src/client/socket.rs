@@ -1,8 +1,9 @@
 //! WebSockets of what is followed, and how long it is tried to have them back.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout},
@@ -30,6 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// An open connection that tells lines.
 pub(super) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// What came before anybody asked for it.
+    early: Option<Message>,
     silence: Duration,
     server: String,
     what: String,
@@ -39,16 +42,32 @@ impl Socket {
     /// The next message with lines. May be given up while it waits, and loses nothing then.
     pub(super) async fn text(&mut self) -> Result<Utf8Bytes, ClientError> {
         loop {
-            let Ok(message) = timeout(self.silence, self.stream.next()).await else {
-                return Err(self.broken(format!("nothing came for {:?}", self.silence)));
-            };
-            match message {
-                Some(Ok(Message::Text(text))) => return Ok(text),
-                Some(Ok(Message::Close(frame))) => return Err(self.closed(frame)),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(self.broken(error)),
-                None => return Err(self.broken("it was closed")),
+            match self.message(self.silence).await? {
+                Message::Text(text) => return Ok(text),
+                Message::Close(frame) => return Err(self.closed(frame)),
+                _ => {}
             }
+        }
+    }
+
+    /// Sees that something comes back: some proxies let the upgrade pass and then nothing more.
+    async fn prove(mut self, limit: Duration) -> Result<Self, ClientError> {
+        if let Err(error) = self.stream.send(Message::Ping(Bytes::new())).await {
+            return Err(self.broken(error));
+        }
+        self.early = Some(self.message(limit).await?);
+        Ok(self)
+    }
+
+    async fn message(&mut self, limit: Duration) -> Result<Message, ClientError> {
+        if let Some(early) = self.early.take() {
+            return Ok(early);
+        }
+        match timeout(limit, self.stream.next()).await {
+            Ok(Some(Ok(message))) => Ok(message),
+            Ok(Some(Err(error))) => Err(self.broken(error)),
+            Ok(None) => Err(self.broken("it was closed")),
+            Err(_) => Err(self.broken(format!("nothing came for {limit:?}"))),
         }
     }
 
@@ -86,9 +105,20 @@ impl Client {
             return Err(ClientError::TimedOut { server, what, limit });
         };
         match dialled {
-            Ok((stream, _)) => Ok(Socket { stream, silence: self.options().silence, server, what }),
+            Ok((stream, _)) => {
+                let silence = self.options().silence;
+                Socket { stream, early: None, silence, server, what }.prove(limit).await
+            }
             Err(tungstenite::Error::Http(response)) => Err(self.not_upgraded(call, &response).await),
-            Err(tungstenite::Error::Io(error)) => Err(self.unreachable(error.into())),
+            // Whoever ends a connection was reached.
+            Err(tungstenite::Error::Io(error))
+                if !matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Err(self.unreachable(error.into()))
+            }
             Err(error @ tungstenite::Error::Tls(_)) => Err(ClientError::Tls { server, source: error.into() }),
             Err(source) => Err(ClientError::Broken { server, what, source: source.into() }),
         }

@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod claims;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "daemon")]

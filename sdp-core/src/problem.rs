@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Defines the codes once: variant, name on the wire, HTTP status, title.
@@ -207,9 +208,32 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Reads the header `Retry-After`: seconds, or a date (RFC 9110). None when that is over, or it is neither.
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(at.duration_since(now)).filter(|wait| wait.is_positive()).map(|wait| wait.unsigned_abs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let after = |text| {
+            let now = "2026-10-21T07:28:00Z".parse().unwrap();
+            retry_after(text, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(after("120"), Some(120));
+        assert_eq!(after("Wed, 21 Oct 2026 07:29:30 GMT"), Some(90));
+        for text in ["Wed, 21 Oct 2026 07:27:00 GMT", "soon", "-1", "", "1.5"] {
+            assert_eq!(after(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn codes_are_distinct_and_read_back_from_their_names() {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
-use sdp_core::problem::chain;
+use sdp_core::problem::{chain, retry_after};
 use url::Url;
 
 use crate::queue::Failure;
@@ -94,7 +94,9 @@ impl Outgoing {
                 Err(error) if error.is::<LengthLimitError>() => Bytes::new(),
                 Err(error) => return Err(chain(&*error)),
             };
-            Ok(Answer { status: parts.status, body, retry_after: retry_after(&parts.headers, Timestamp::now()) })
+            let told = parts.headers.get(header::RETRY_AFTER).and_then(|told| told.to_str().ok());
+            let retry_after = told.and_then(|told| retry_after(told, Timestamp::now()));
+            Ok(Answer { status: parts.status, body, retry_after })
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -139,35 +141,9 @@ fn place(url: &Url) -> String {
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(at.duration_since(now)).filter(|wait| wait.is_positive()).map(|wait| wait.unsigned_abs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn after(text: &str) -> Option<u64> {
-        let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_str(text).unwrap())]);
-        let now = "2026-10-21T07:28:00Z".parse().unwrap();
-        retry_after(&headers, now).map(|wait| wait.as_secs())
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(after("120"), Some(120));
-        assert_eq!(after("Wed, 21 Oct 2026 07:29:30 GMT"), Some(90));
-        for text in ["Wed, 21 Oct 2026 07:27:00 GMT", "soon", "-1", "", "1.5"] {
-            assert_eq!(after(text), None, "{text}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), Timestamp::UNIX_EPOCH), None);
-    }
 
     #[test]
     fn refusals_say_whether_trying_again_helps() {

@@ -3,7 +3,9 @@
 
 pub mod audit;
 pub mod declared;
+pub mod health;
 pub mod live;
+pub mod logs;
 pub mod people;
 pub mod routing;
 pub mod vitals;

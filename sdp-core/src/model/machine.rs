@@ -1,4 +1,4 @@
-//! An agent's machine: its disks, and what an examination of it finds.
+//! Disks, and what an examination of a machine finds.
 
 use std::{borrow::Cow, fmt};
 
@@ -73,7 +73,7 @@ impl Finding {
     }
 }
 
-/// What all checks of an agent's machine found.
+/// What all checks of a `doctor` found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct Examination {

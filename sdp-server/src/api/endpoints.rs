@@ -8,6 +8,7 @@ use sdp_core::{
         DeployedSandbox, ListedSandbox, LoginResponse, Page, Repo, SandboxDetail,
         audit::AuditEntry,
         declared::{AppliedSandbox, SandboxChanges},
+        health::Health,
         people::{EnrolledAgent, Me, NewToken},
         vitals::{RunningStats, ServiceStats},
     },
@@ -32,10 +33,10 @@ pub(super) fn served() -> Vec<Served> {
 
 fn platform() -> Vec<Served> {
     vec![
-        get("/healthz", Rule::Anyone, health::alive).says("Whether the server lives").json::<health::Health>(200),
+        get("/healthz", Rule::Anyone, health::alive).says("Whether the server lives").json::<Health>(200),
         get("/readyz", Rule::Anyone, health::ready)
             .says("Whether the server can do its work: its database answers")
-            .json::<health::Health>(200)
+            .json::<Health>(200)
             .fails(&[E::EventsUnavailable]),
         get("/metrics", Rule::Anyone, metrics::metrics)
             .says("Counters, histograms and gauges for Prometheus, in the text format of OpenMetrics")

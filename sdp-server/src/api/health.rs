@@ -1,22 +1,17 @@
 //! Liveness and readiness.
 
 use axum::extract::State;
-use schemars::JsonSchema;
-use serde::Serialize;
+use sdp_core::api::health::Health;
 
 use super::Json;
 use crate::{ApiError, AppState};
 
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Health {
-    status: &'static str,
-    version: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agents_connected: Option<usize>,
+fn health(status: &str, agents_connected: Option<usize>) -> Json<Health> {
+    Json(Health { status: status.into(), version: env!("CARGO_PKG_VERSION").into(), agents_connected })
 }
 
 pub(super) async fn alive() -> Json<Health> {
-    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION"), agents_connected: None })
+    health("ok", None)
 }
 
 /// Ready when the database answers.
@@ -26,6 +21,5 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Json<Health>,
         problem.status = 503;
         ApiError(problem)
     })?;
-    let connected = state.hub().connected();
-    Ok(Json(Health { status: "ready", version: env!("CARGO_PKG_VERSION"), agents_connected: Some(connected) }))
+    Ok(health("ready", Some(state.hub().connected())))
 }

@@ -8,9 +8,10 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::header;
-use schemars::JsonSchema;
-use sdp_core::Event;
-use serde::Deserialize;
+use sdp_core::{
+    Event,
+    api::logs::{LogFormat, LogQuery},
+};
 
 use super::{
     Path, Query,
@@ -21,23 +22,6 @@ use crate::{ApiError, AppState};
 /// How much is read and sent at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Format {
-    #[default]
-    Text,
-    Ndjson,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LogQuery {
-    from: Option<u64>,
-    tail: Option<usize>,
-    #[serde(default)]
-    format: Format,
-}
-
 /// What the log has now: from `from` on, or its last `tail` lines.
 pub(super) async fn log(
     State(state): State<AppState>,
@@ -47,8 +31,8 @@ pub(super) async fn log(
     let id = find_with_log(&state, path.id).await?.id;
     let logs = state.logs().clone();
     let (render, kind): (fn(Bytes) -> Bytes, _) = match query.format {
-        Format::Text => (to_text, "text/plain; charset=utf-8"),
-        Format::Ndjson => (|lines| lines, "application/x-ndjson"),
+        LogFormat::Text => (to_text, "text/plain; charset=utf-8"),
+        LogFormat::Ndjson => (|lines| lines, "application/x-ndjson"),
     };
     let body = match query.tail {
         Some(lines) => Body::from(render(logs.tail(id, lines).await?)),

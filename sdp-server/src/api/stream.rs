@@ -11,9 +11,10 @@ use axum::{
     },
     response::Response,
 };
-use schemars::JsonSchema;
-use sdp_core::{DeploymentId, api::StreamEnd};
-use serde::Deserialize;
+use sdp_core::{
+    DeploymentId,
+    api::{StreamEnd, logs::FollowQuery},
+};
 
 use super::{
     Path, Query,
@@ -27,17 +28,11 @@ use crate::{
     events::{EventLogError, Subscription},
 };
 
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct From {
-    from: Option<u64>,
-}
-
 pub(super) async fn follow(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
-    Query(query): Query<From>,
+    Query(query): Query<FollowQuery>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let deployment = find_with_log(&state, path.id).await?;

@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod bitbucket;
 mod claims;
+mod client;
 mod daemon;
 mod declared;
 mod deployments;

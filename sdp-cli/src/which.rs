@@ -1,0 +1,73 @@
+//! Which deployment somebody means.
+
+use std::path::Path;
+
+use clap::Args;
+use sdp_core::{Deployment, DeploymentId, RepoName, SandboxName, api::DeploymentFilter, client::Client};
+
+use crate::{error::CliError, git};
+
+/// A deployment by its id, or the newest of a repo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    Id(DeploymentId),
+    Newest(RepoName),
+}
+
+impl std::str::FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        let newest = text.parse().map(Self::Newest);
+        newest.map_err(|_| "name a deployment by its id, as `sdp history` shows it, or a repo for its newest".into())
+    }
+}
+
+/// The arguments that name one.
+#[derive(Debug, Args)]
+pub(crate) struct WhichDeployment {
+    /// A deployment's id, or a repo for its newest; the repo of this checkout when left out.
+    #[arg(value_name = "DEPLOYMENT|REPO")]
+    which: Option<Which>,
+    /// With a repo: its newest in this sandbox.
+    #[arg(long, short)]
+    sandbox: Option<SandboxName>,
+}
+
+impl WhichDeployment {
+    /// Finds it.
+    pub(crate) async fn find(&self, client: &Client) -> Result<Deployment, CliError> {
+        let repo = match &self.which {
+            Some(Which::Id(id)) => return Ok(client.deployment(*id).await?),
+            Some(Which::Newest(repo)) => repo.clone(),
+            None => git::here(Path::new("."))?.repo,
+        };
+        let filter = DeploymentFilter {
+            repo: Some(repo.clone()),
+            sandbox: self.sandbox.clone(),
+            limit: Some(1),
+            ..DeploymentFilter::default()
+        };
+        let newest = client.deployments(&filter).await?.items.into_iter().next();
+        newest.ok_or_else(|| {
+            let place = self.sandbox.as_ref().map(|name| format!(" in sandbox {name}")).unwrap_or_default();
+            CliError::usage(format!("nothing of {repo} was ever deployed{place}"), "`sdp history` shows what was")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_an_id_and_a_repo_a_repo() {
+        let id = DeploymentId::new();
+        assert_eq!(id.to_string().parse(), Ok(Which::Id(id)));
+        assert_eq!("eredar".parse(), Ok(Which::Newest("eredar".parse().unwrap())));
+        assert!("A b".parse::<Which>().unwrap_err().contains("sdp history"));
+    }
+}

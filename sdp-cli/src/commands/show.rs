@@ -1,7 +1,7 @@
 //! How what several commands show is shown.
 
 use jiff::Timestamp;
-use sdp_core::{Deployment, DeploymentState, Sandbox, SandboxState};
+use sdp_core::{Deployment, DeploymentState, SandboxState, api::ListedSandbox};
 
 use crate::output::{Cell, Table, Tone, ago, left};
 
@@ -56,9 +56,10 @@ pub(crate) fn deployments(deployments: &[Deployment], now: Timestamp) -> Table {
 }
 
 /// Sandboxes, a line each.
-pub(crate) fn sandboxes(sandboxes: &[Sandbox], now: Timestamp) -> Table {
-    let mut table = Table::new(["name", "state", "owner", "environment", "made", "expires"]);
-    for sandbox in sandboxes {
+pub(crate) fn sandboxes(sandboxes: &[ListedSandbox], now: Timestamp) -> Table {
+    let mut table = Table::new(["name", "state", "owner", "environment", "made", "expires", "services"]);
+    for ListedSandbox { sandbox, services } in sandboxes {
+        let services: Vec<_> = services.iter().map(|(repo, branch)| format!("{repo}@{branch}")).collect();
         table.row([
             Cell::new(Tone::Strong, &sandbox.name),
             sandbox_state(sandbox.state),
@@ -66,6 +67,7 @@ pub(crate) fn sandboxes(sandboxes: &[Sandbox], now: Timestamp) -> Table {
             (&sandbox.environment).into(),
             ago(sandbox.created_at, now).into(),
             expiry(sandbox.expires_at, now),
+            services.join(" ").into(),
         ]);
     }
     table
@@ -108,12 +110,13 @@ mod tests {
 
     #[test]
     fn what_ends_soon_is_told_louder() {
-        let sandbox: Sandbox = serde_json::from_value(serde_json::json!({
+        let sandbox: ListedSandbox = serde_json::from_value(serde_json::json!({
             "name": "pay", "environment": "default", "owner": "ada", "state": "asleep",
             "created_at": "2026-01-02T03:04:05Z", "expires_at": "2026-01-02T14:04:05Z",
+            "services": { "eredar": "feature/greeting" },
         }))
         .unwrap();
         let text = sandboxes(&[sandbox], NOW.parse().unwrap()).render(Look { has_colour: true, width: None });
-        assert!(text.contains("\x1b[33min 10h\x1b[0m"), "{text:?}");
+        assert!(text.contains("\x1b[33min 10h\x1b[0m") && text.contains("eredar@feature/greeting"), "{text:?}");
     }
 }

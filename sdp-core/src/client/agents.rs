@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     api::people::{EnrolAgent, EnrolledAgent},
-    model::{agent::Agent, names::AgentName},
+    model::{
+        agent::Agent,
+        machine::{Disk, Examination},
+        names::AgentName,
+    },
 };
 
 /// A token for an agent that was just made.
@@ -45,6 +49,22 @@ impl Client {
     /// [`NotFound`](crate::ErrorCode::NotFound).
     pub async fn agent(&self, name: &AgentName) -> Result<Agent, ClientError> {
         self.json(Call::get(path(name))).await
+    }
+
+    /// The room on the disks that an agent uses.
+    ///
+    /// # Errors
+    /// [`AgentAway`](crate::ErrorCode::AgentAway).
+    pub async fn agent_disks(&self, name: &AgentName) -> Result<Vec<Disk>, ClientError> {
+        self.json(Call::get(format!("{}/disks", path(name)))).await
+    }
+
+    /// What works on an agent's machine and what does not.
+    ///
+    /// # Errors
+    /// [`AgentAway`](crate::ErrorCode::AgentAway).
+    pub async fn agent_doctor(&self, name: &AgentName) -> Result<Examination, ClientError> {
+        self.json(Call::get(format!("{}/doctor", path(name)))).await
     }
 
     /// Enrols an agent.

@@ -9,7 +9,7 @@ use super::{
     sandboxes::again,
 };
 use crate::{
-    api::{CreateDeployment, DeploymentFilter, Page},
+    api::{CreateDeployment, DeploymentFilter, Page, vitals::RunningStats},
     model::{credentials::Credentials, deployment::Deployment, ids::DeploymentId},
 };
 
@@ -51,6 +51,14 @@ impl Client {
     /// [`NotFound`](crate::ErrorCode::NotFound).
     pub async fn deployment(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
         self.json(Call::get(path(id))).await
+    }
+
+    /// What a deployment that runs uses of its machine now.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorCode::Conflict) when it does not run.
+    pub async fn deployment_stats(&self, id: DeploymentId) -> Result<RunningStats, ClientError> {
+        self.json(Call::get(format!("{}/stats", path(id)))).await
     }
 
     /// Cancels a deployment that has not ended.

@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     api::{
-        ChangeSandbox, CreateDeployment, CreateSandbox, DeployAgain, DeployedSandbox, Page, SandboxDetail,
-        SandboxFilter,
+        ChangeSandbox, CreateDeployment, CreateSandbox, DeployAgain, DeployedSandbox, ListedSandbox, Page,
+        SandboxDetail, SandboxFilter,
         declared::{AppliedSandbox, SandboxChanges},
+        vitals::ServiceStats,
     },
     model::{
         credentials::Credentials, deployment::Deployment, manifest::Manifest, names::SandboxName, sandbox::Sandbox,
@@ -56,16 +57,16 @@ impl Call {
 }
 
 impl Client {
-    /// One page of the sandboxes, by name.
+    /// One page of the sandboxes, by name, each with what is in it.
     ///
     /// # Errors
     /// As every request.
-    pub async fn sandboxes(&self, filter: &SandboxFilter) -> Result<Page<Sandbox>, ClientError> {
+    pub async fn sandboxes(&self, filter: &SandboxFilter) -> Result<Page<ListedSandbox>, ClientError> {
         self.json(Call::get("/api/sandboxes").query(filter)).await
     }
 
     /// Every sandbox that the filter lets through, by name, page by page; its `limit` is the size of a page.
-    pub fn all_sandboxes(&self, filter: SandboxFilter) -> BoxStream<'static, Result<Sandbox, ClientError>> {
+    pub fn all_sandboxes(&self, filter: SandboxFilter) -> BoxStream<'static, Result<ListedSandbox, ClientError>> {
         let client = self.clone();
         let ask = move |filter| {
             let client = client.clone();
@@ -88,6 +89,14 @@ impl Client {
     /// [`NotFound`](crate::ErrorCode::NotFound).
     pub async fn sandbox(&self, name: &SandboxName) -> Result<Versioned<SandboxDetail>, ClientError> {
         Versioned::read(&self.send(Call::get(path(name))).await?)
+    }
+
+    /// What each service that runs in a sandbox uses of its machine now.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorCode::NotFound). What an agent does not tell is told beside what others do.
+    pub async fn sandbox_stats(&self, name: &SandboxName) -> Result<Vec<ServiceStats>, ClientError> {
+        self.json(Call::get(format!("{}/stats", path(name)))).await
     }
 
     /// Moves a sandbox's end, or changes whom it is shared with.

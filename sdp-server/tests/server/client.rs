@@ -68,6 +68,8 @@ async fn call_everything(client: &Client) {
     let _ = client.change_user(&user, &ChangeUser::default()).await;
     let _ = client.agents().await;
     let _ = client.agent(&agent).await;
+    let _ = client.agent_disks(&agent).await;
+    let _ = client.agent_doctor(&agent).await;
     let _ = client.enrol_agent(&agent).await;
     let _ = client.rotate_agent(&agent).await;
     let _ = client.revoke_agent(&agent).await;
@@ -86,6 +88,7 @@ async fn call_everything(client: &Client) {
     let _ = client.sandboxes(&SandboxFilter::default()).await;
     let _ = client.create_sandbox(&CreateSandbox::new("pay".parse().unwrap())).await;
     let _ = client.sandbox(&sandbox).await;
+    let _ = client.sandbox_stats(&sandbox).await;
     let _ = client.change_sandbox(&sandbox, &ChangeSandbox::default(), None).await;
     let _ = client.delete_sandbox(&sandbox, None).await;
     let _ = client.apply_sandbox(&sandbox, &document).await;
@@ -103,6 +106,7 @@ async fn call_everything(client: &Client) {
     let _ = client.deployments(&DeploymentFilter::default()).await;
     let _ = client.deploy(&wanted("eredar", "main")).await;
     let _ = client.deployment(id).await;
+    let _ = client.deployment_stats(id).await;
     let _ = client.cancel_deployment(id).await;
     let _ = client.stop_deployment(id).await;
     let _ = client.restart_deployment(id).await;
@@ -178,7 +182,7 @@ async fn lists_are_read_page_by_page() {
     }
     let filter = SandboxFilter { limit: Some(3), ..SandboxFilter::default() };
     let sandboxes: Vec<_> = client.all_sandboxes(filter).try_collect().await.unwrap();
-    assert!(sandboxes.iter().map(|sandbox| sandbox.name.as_str()).eq(names.iter().map(String::as_str)));
+    assert!(sandboxes.iter().map(|listed| listed.sandbox.name.as_str()).eq(names.iter().map(String::as_str)));
 
     let filter = AuditFilter { limit: Some(2), ..AuditFilter::default() };
     let entries: Vec<_> = client.all_audit(filter).try_collect().await.unwrap();

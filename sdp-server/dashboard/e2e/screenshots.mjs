@@ -87,7 +87,7 @@ async function shown(browser, storageState, all) {
   const docs = new URL("../docs/", import.meta.url).pathname;
   mkdirSync(docs, { recursive: true });
   for (const [name, colorScheme] of SHOWN) {
-    const page = await newPage(browser, { colorScheme, viewport: { width: 1040, height: 580 }, reducedMotion: "reduce", storageState });
+    const page = await newPage(browser, { colorScheme, viewport: { width: 1040, height: 540 }, reducedMotion: "reduce", storageState });
     await show(page, all.find(([it]) => it === name));
     const path = `${docs}${name}.png`;
     await page.screenshot({ path });

@@ -289,7 +289,7 @@ step("a token is shown once, and a sandbox is deleted after a question", async (
 
 const PAGES = [
   "/", "/deploy?repo=eredar", "/sandboxes", "/sandboxes?create=plain", "/sandboxes/checkout", "/history", "/templates", "/environments",
-  "/agents", "/audit", "/tokens", "/users", "/settings", "/no-such-page",
+  "/agents", "/audit", "/tokens", "/users", "/settings", "/no-such-page", "/sandboxes/none", "/deployments/none",
 ];
 
 step("nothing keeps anybody from using a page, in either theme, wide or narrow", async () => {

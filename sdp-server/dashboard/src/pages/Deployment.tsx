@@ -12,6 +12,7 @@ import { format, parse } from "../log/view";
 import { actionsOf, useAct } from "../ui/actions";
 import { StateBadge } from "../ui/badge";
 import { Copyable } from "../ui/copy";
+import { Missing } from "../ui/Missing";
 import { Page } from "../ui/page";
 import { Loaded } from "../ui/states";
 import { Time } from "../ui/time";
@@ -23,6 +24,14 @@ const route = getRouteApi("/app/deployments/$id");
 export function DeploymentPage() {
   const { id } = route.useParams();
   const query = useQuery(queries.deployment(id));
+  if (query.isLoadingError) {
+    const all = (
+      <Link to="/history" className="button">
+        All deployments
+      </Link>
+    );
+    return <Missing title="Deployment" error={query.error} retry={() => void query.refetch()} back={all} />;
+  }
   return <Loaded query={query}>{(deployment) => <Shown key={id} deployment={deployment} />}</Loaded>;
 }
 

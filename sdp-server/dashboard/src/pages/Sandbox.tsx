@@ -11,6 +11,7 @@ import { Copyable } from "../ui/copy";
 import { DeploymentRows } from "../ui/DeploymentRows";
 import { Confirm } from "../ui/dialog";
 import { Menu } from "../ui/menu";
+import { Missing } from "../ui/Missing";
 import { Page, Panel } from "../ui/page";
 import { Empty, Loaded } from "../ui/states";
 import { Time } from "../ui/time";
@@ -26,6 +27,14 @@ const route = getRouteApi("/app/sandboxes/$name");
 export function SandboxPage() {
   const { name } = route.useParams();
   const query = useQuery(queries.sandbox(name));
+  if (query.isLoadingError) {
+    const all = (
+      <Link to="/sandboxes" className="button">
+        All sandboxes
+      </Link>
+    );
+    return <Missing title={name} error={query.error} retry={() => void query.refetch()} back={all} />;
+  }
   return <Loaded query={query}>{(sandbox) => <Shown key={name} sandbox={sandbox} />}</Loaded>;
 }
 

@@ -16,7 +16,7 @@ export function Empty({ title, children, action }: { title: string; children?: R
 }
 
 /** Why something is not shown, and a way to try again. */
-export function Failure({ error, retry }: { error: unknown; retry?: () => void }) {
+export function Failure({ error, retry, action }: { error: unknown; retry?: (() => void) | undefined; action?: ReactNode }) {
   return (
     <div className="state" role="alert">
       <CircleAlert size={28} aria-hidden className="bad" />
@@ -27,6 +27,7 @@ export function Failure({ error, retry }: { error: unknown; retry?: () => void }
           Try again
         </button>
       ) : null}
+      {action}
     </div>
   );
 }

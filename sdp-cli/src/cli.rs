@@ -25,6 +25,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Globals {
     /// The server's address, over the one of the configuration.
     #[arg(long, global = true, env = "SDP_SERVER", hide_env_values = true, value_name = "URL")]

@@ -43,6 +43,9 @@ pub(crate) enum CliError {
     /// Something is missing or cannot be.
     #[error("{what}")]
     Usage { what: String, cure: String },
+    /// There is nothing of what was named.
+    #[error("{what}")]
+    Nothing { what: String, cure: String },
     /// No server is known.
     #[error("no server is named")]
     NoServer,
@@ -54,7 +57,7 @@ pub(crate) enum CliError {
     NotSignedIn { server: String },
     /// A deployment ended otherwise than wished.
     #[error("deployment {id} {state}{}", because(.reason.as_deref()))]
-    Deployment { id: DeploymentId, state: DeploymentState, reason: Option<String> },
+    Deployment { id: DeploymentId, state: DeploymentState, reason: Option<String>, was_cut: bool },
     /// Some services of a sandbox could not be deployed.
     #[error("{refused} service(s) could not be deployed")]
     Refused { refused: usize },
@@ -106,6 +109,11 @@ impl CliError {
         Self::Usage { what: what.into(), cure: cure.into() }
     }
 
+    /// That there is no such thing, and what to do.
+    pub(crate) fn nothing(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::Nothing { what: what.into(), cure: cure.into() }
+    }
+
     pub(crate) fn file(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, verb, source }
@@ -117,6 +125,7 @@ impl CliError {
             Self::Client(error) => of_client(error),
             Self::Usage { .. } | Self::NoServer | Self::Address(_) | Self::Config(_) => exit::USAGE,
             Self::NotSignedIn { .. } => exit::NOT_ALLOWED,
+            Self::Nothing { .. } => exit::NOT_FOUND,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OUTPUT_CLOSED,
             Self::Interrupted(_) => exit::INTERRUPTED,
             _ => exit::FAILED,
@@ -133,11 +142,11 @@ impl CliError {
         Some(match self {
             Self::Client(ClientError::Refused(problem)) => return of_problem(problem).map(Into::into),
             Self::Client(error) => return error.cure(),
-            Self::Usage { cure, .. } => cure.clone(),
+            Self::Usage { cure, .. } | Self::Nothing { cure, .. } => cure.clone(),
             Self::NoServer => "name it: `sdp config set server URL`, SDP_SERVER or --server".into(),
             Self::Address(_) => "such as https://sdp.example or http://127.0.0.1:3452".into(),
             Self::NotSignedIn { .. } => "sign in with `sdp login`, or set SDP_TOKEN".into(),
-            Self::Deployment { id, .. } => format!("read its log with `sdp logs {id}`"),
+            Self::Deployment { id, was_cut: true, .. } => format!("read all of its log with `sdp logs {id}`"),
             Self::Refused { .. } => "see above; repeat it when that is mended".into(),
             Self::Open { path } => format!("chmod 600 {}", path.display()),
             Self::NoHome => "set HOME or XDG_CONFIG_HOME".into(),
@@ -152,6 +161,7 @@ impl CliError {
             Self::Client(error) => error.code_str(),
             Self::Usage { .. } | Self::NoServer | Self::Address(_) => "usage",
             Self::NotSignedIn { .. } => ErrorCode::NotSignedIn.as_str(),
+            Self::Nothing { .. } => ErrorCode::NotFound.as_str(),
             Self::Deployment { .. } => "deployment-ended",
             Self::Refused { .. } => "services-refused",
             Self::Broken => "broken",

@@ -26,12 +26,21 @@ pub(crate) enum Show {
     Lines,
 }
 
-/// The last line with `--json`.
+/// The first and the last line with `--json`: types `begin` and `end`.
 #[derive(Debug, Serialize)]
-struct Ended<'a> {
+struct Mark<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     deployment: &'a Deployment,
+}
+
+/// Follows a deployment that has begun, from its beginning.
+pub(crate) async fn follow_new(client: &Client, out: &Output, begun: &Deployment) -> Result<Deployment, CliError> {
+    if out.is_json() {
+        out.json(&Mark { kind: "begin", deployment: begun })?;
+    }
+    out.note(format!("deploying {} {} as {}", begun.key, begun.branch, begun.id));
+    follow(client, out, begun.id, 1, Show::Stages).await
 }
 
 /// Follows several deployments, one after another: each is told from its beginning. Fails with the first that did not
@@ -39,10 +48,7 @@ struct Ended<'a> {
 pub(crate) async fn follow_all(client: &Client, out: &Output, deployments: &[Deployment]) -> Result<(), CliError> {
     let mut failed = None;
     for deployment in deployments {
-        if deployments.len() > 1 {
-            out.note(format!("{} {}", deployment.key, deployment.branch));
-        }
-        match follow(client, out, deployment.id, 1, Show::Stages).await {
+        match follow_new(client, out, deployment).await {
             Err(error @ CliError::Deployment { .. }) => {
                 if deployments.len() > 1 {
                     out.error(&error);
@@ -74,20 +80,20 @@ pub(crate) async fn follow(
     told?;
     let deployment = client.deployment(id).await?;
     if out.is_json() {
-        out.json(&Ended { kind: "end", deployment: &deployment })?;
+        out.json(&Mark { kind: "end", deployment: &deployment })?;
     } else if show == Show::Stages {
         out.write(&outcome(&deployment, out))?;
     }
-    judge(deployment)
+    judge(deployment, show == Show::Stages && out.is_live())
 }
 
-/// What came of it, as an error unless it runs or ran.
-fn judge(deployment: Deployment) -> Result<Deployment, CliError> {
+/// What came of it, as an error unless it runs or ran. `was_cut` says that not all of the log was shown.
+fn judge(deployment: Deployment, was_cut: bool) -> Result<Deployment, CliError> {
     use DeploymentState as S;
     match deployment.state {
         S::Failed | S::Cancelled => {
             let reason = deployment.failure.map(|failure| failure.reason);
-            Err(CliError::Deployment { id: deployment.id, state: deployment.state, reason })
+            Err(CliError::Deployment { id: deployment.id, state: deployment.state, reason, was_cut })
         }
         _ => Ok(deployment),
     }

@@ -54,7 +54,7 @@ impl WhichDeployment {
         let newest = client.deployments(&filter).await?.items.into_iter().next();
         newest.ok_or_else(|| {
             let place = self.sandbox.as_ref().map(|name| format!(" in sandbox {name}")).unwrap_or_default();
-            CliError::usage(format!("nothing of {repo} was ever deployed{place}"), "`sdp history` shows what was")
+            CliError::nothing(format!("nothing of {repo} was ever deployed{place}"), "`sdp history` shows what was")
         })
     }
 }

@@ -5,13 +5,7 @@ use std::path::Path;
 use clap::Args;
 use sdp_core::{AgentName, BranchName, EnvName, HostPort, RepoName, SandboxName, api::CreateDeployment};
 
-use crate::{
-    context::Context,
-    error::CliError,
-    follow::{Show, follow},
-    git,
-    values::variable,
-};
+use crate::{context::Context, error::CliError, follow::follow_new, git, values::variable};
 
 /// Deploys a branch: into a sandbox, or outside any.
 ///
@@ -63,8 +57,7 @@ impl Deploy {
         };
         let id = deployment.id;
         if self.follow {
-            context.out.note(format!("deploying {} {} as {id}", deployment.key, deployment.branch));
-            return follow(&client, &context.out, id, 1, Show::Stages).await.map(drop);
+            return follow_new(&client, &context.out, &deployment).await.map(drop);
         }
         context.out.answer(&deployment, |it, _| {
             format!("deploying {} {} as {id}\n  follow it with: sdp logs --follow {id}\n", it.key, it.branch)

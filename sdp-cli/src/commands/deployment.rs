@@ -8,7 +8,7 @@ use super::show::tone;
 use crate::{
     context::Context,
     error::CliError,
-    follow::{Show, follow},
+    follow::follow_new,
     output::{Look, Tone, ago, clean, short},
     which::WhichDeployment,
 };
@@ -99,7 +99,7 @@ fn done(context: &Context, deployment: &Record) -> Result<(), CliError> {
 
 async fn begun(context: &Context, client: &Client, deployment: Record, wait: bool) -> Result<(), CliError> {
     if wait {
-        return follow(client, &context.out, deployment.id, 1, Show::Stages).await.map(drop);
+        return follow_new(client, &context.out, &deployment).await.map(drop);
     }
     context.out.answer(&deployment, |it, _| {
         format!("deploying {} {} as {}\n  follow it with: sdp logs --follow {}\n", it.key, it.branch, it.id, it.id)

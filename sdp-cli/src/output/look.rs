@@ -42,6 +42,7 @@ impl Look {
             Tone::Dim => Style::new().dimmed(),
             Tone::Strong => Style::new().bold(),
         };
-        if self.has_colour { format!("{style}{text}{style:#}") } else { text.to_string() }
+        let text = text.to_string();
+        if self.has_colour && !text.is_empty() { format!("{style}{text}{style:#}") } else { text }
     }
 }

@@ -173,7 +173,7 @@ mod tests {
             stage(Stage::Build, StageStatus::Started),
             printed(Stage::Build, "\x1b[31mundefined\x1b[0m: x"),
             printed(Stage::Build, &"long ".repeat(30)),
-            EventKind::note(Stage::Build, &"and what SDP says is cut to the width of the terminal"),
+            EventKind::note(Stage::Build, "and what SDP says is cut to the width of the terminal"),
             stage(Stage::Build, StageStatus::Failed),
             stage(Stage::Routes, StageStatus::Skipped),
         ]);

@@ -133,9 +133,9 @@ mod tests {
         let look = Look { width: Some(40), has_colour: false };
         assert_eq!(
             table(&ROWS).render(look),
-            "NAME            STATE    URL\n\
-             pay             running  http://vm.exam…\n\
-             a-very-long-s…  asleep\n"
+            "NAME             STATE    URL\n\
+             pay              running  http://vm.exa…\n\
+             a-very-long-sa…  asleep\n"
         );
     }
 

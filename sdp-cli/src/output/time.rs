@@ -31,12 +31,16 @@ pub(crate) fn left(until: Timestamp, now: Timestamp) -> String {
     if left.is_positive() { format!("in {}", one(left.unsigned_abs())) } else { "over".into() }
 }
 
+/// To the nearest.
 fn one(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3_600 => format!("{}m", seconds / 60),
-        seconds @ 3_600..86_400 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
+    let seconds = duration.as_secs();
+    let nearest = |unit: u64| (seconds + unit / 2) / unit;
+    let (minutes, hours) = (nearest(60), nearest(3_600));
+    match () {
+        () if seconds < 60 => format!("{seconds}s"),
+        () if minutes < 60 => format!("{minutes}m"),
+        () if hours < 24 => format!("{hours}h"),
+        () => format!("{}d", nearest(86_400)),
     }
 }
 
@@ -64,7 +68,8 @@ mod tests {
     fn the_past_and_the_future_are_told_apart() {
         let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         assert_eq!(ago("2026-01-02T03:01:05Z".parse().unwrap(), now), "3m ago");
-        assert_eq!(left("2026-01-09T03:04:04Z".parse().unwrap(), now), "in 6d");
+        assert_eq!(left("2026-01-09T03:04:04Z".parse().unwrap(), now), "in 7d");
+        assert_eq!(left("2026-01-02T04:04:00Z".parse().unwrap(), now), "in 1h");
         assert_eq!(left(now, now), "over");
     }
 }

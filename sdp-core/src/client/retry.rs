@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ClientError, ClientOptions};
+use crate::problem::ErrorCode;
 
 /// The pauses of one request, which grow.
 #[derive(Debug)]
@@ -19,9 +20,7 @@ impl<'a> Pauses<'a> {
 
     /// How long to wait before the next attempt; none when there is to be none.
     pub(super) fn after(&mut self, error: &ClientError, repeatable: bool) -> Option<Duration> {
-        // What took its whole time once is not likely to be faster the next.
-        let is_slow = matches!(error, ClientError::TimedOut { .. });
-        if self.left == 0 || is_slow || !error.is_transient() || !(repeatable || error.is_harmless()) {
+        if self.left == 0 || took_its_time(error) || !error.is_transient() || !(repeatable || error.is_harmless()) {
             return None;
         }
         self.left -= 1;
@@ -36,6 +35,12 @@ impl<'a> Pauses<'a> {
     }
 }
 
+/// Whether somebody waited in vain already: that is not likely to be faster the next time.
+fn took_its_time(error: &ClientError) -> bool {
+    use ErrorCode as E;
+    matches!(error, ClientError::TimedOut { .. }) || matches!(error.code(), Some(E::Timeout | E::HostUnreachable))
+}
+
 /// Half to one and a half of it, so that clients that failed together do not try together.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + rand::random::<f64>())
@@ -44,7 +49,7 @@ pub(super) fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::{ErrorCode, Problem};
+    use crate::problem::Problem;
 
     fn refused(code: ErrorCode) -> ClientError {
         ClientError::Refused(Problem::new(code, "no"))
@@ -75,7 +80,13 @@ mod tests {
 
     #[test]
     fn what_cannot_change_is_not_repeated() {
-        for code in [ErrorCode::NotFound, ErrorCode::Conflict, ErrorCode::NotSignedIn, ErrorCode::InvalidInput] {
+        for code in [
+            ErrorCode::NotFound,
+            ErrorCode::Conflict,
+            ErrorCode::Timeout,
+            ErrorCode::NotSignedIn,
+            ErrorCode::InvalidInput,
+        ] {
             assert!(!is_tried_again(&refused(code), true), "{code}");
         }
     }

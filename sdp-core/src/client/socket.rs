@@ -1,6 +1,6 @@
 //! WebSockets of what is followed, and how long it is tried to have them back.
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// What came before anybody asked for it.
-    early: Option<Message>,
+    early: VecDeque<Message>,
     silence: Duration,
     server: String,
     what: String,
@@ -55,12 +55,22 @@ impl Socket {
         if let Err(error) = self.stream.send(Message::Ping(Bytes::new())).await {
             return Err(self.broken(error));
         }
-        self.early = Some(self.message(limit).await?);
+        let answered = async {
+            let mut early = VecDeque::new();
+            while !matches!(early.back(), Some(Message::Pong(_) | Message::Close(_))) {
+                early.push_back(self.message(limit).await?);
+            }
+            Ok(early)
+        };
+        self.early = match timeout(limit, answered).await {
+            Ok(early) => early?,
+            Err(_) => return Err(self.broken(format!("a ping was not answered within {limit:?}"))),
+        };
         Ok(self)
     }
 
     async fn message(&mut self, limit: Duration) -> Result<Message, ClientError> {
-        if let Some(early) = self.early.take() {
+        if let Some(early) = self.early.pop_front() {
             return Ok(early);
         }
         match timeout(limit, self.stream.next()).await {
@@ -107,7 +117,7 @@ impl Client {
         match dialled {
             Ok((stream, _)) => {
                 let silence = self.options().silence;
-                Socket { stream, early: None, silence, server, what }.prove(limit).await
+                Socket { stream, early: VecDeque::new(), silence, server, what }.prove(limit).await
             }
             Err(tungstenite::Error::Http(response)) => Err(self.not_upgraded(call, &response).await),
             // Whoever ends a connection was reached.

@@ -36,7 +36,7 @@ impl Open {
                 let newest = detail.deployments.iter().find(|deployment| deployment.key.repo == *repo);
                 newest.and_then(|deployment| deployment.url.clone()).ok_or_else(|| {
                     let cure = format!("sdp deploy {repo} BRANCH --sandbox {}", self.name);
-                    CliError::usage(format!("nothing of {repo} runs in sandbox {}", self.name), cure)
+                    CliError::nothing(format!("nothing of {repo} runs in sandbox {}", self.name), cure)
                 })?
             }
         };

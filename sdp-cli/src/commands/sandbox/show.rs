@@ -118,7 +118,7 @@ pay
   state        active
   owner        ada, shared with bob, 1h ago
   environment  default
-  expires      in 6d
+  expires      in 7d
   request key  X-SDP-Sandbox: pay-7f3k9q2m
 
 SERVICE  BRANCH            STATE         AGENT     PORT   URL

@@ -4,12 +4,12 @@
 //! that they close again.
 
 mod machine;
-mod report;
 mod server;
 
 use std::time::Duration;
 
-pub use self::report::{Finding, Report, Verdict};
+pub use sdp_core::findings::{Finding, Report, Verdict};
+
 use crate::AgentConfig;
 
 /// How long one check may take.

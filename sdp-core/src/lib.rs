@@ -12,6 +12,7 @@ pub mod data_dir;
 pub mod deploy;
 pub mod deployer;
 pub mod events;
+pub mod findings;
 pub mod gateways;
 pub mod medium;
 pub mod model;

@@ -10,7 +10,7 @@ use std::{
 use sdp_core::{
     ErrorCode,
     api::{ChangeSandbox, CreateDeployment, CreateSandbox},
-    client::{Client, ClientError, ClientOptions},
+    client::{Client, ClientError, ClientOptions, ServerAddress},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -225,19 +225,28 @@ async fn nobody_there_and_no_tls_there_are_told_apart() {
     let error = client.events(None).next().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
 
-    let plain = Scripted::new(vec![json("200 OK", ME)]).await;
+    // What speaks plain HTTP answers a greeting of TLS with what is none.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: ServerAddress = format!("https://{}", plain.local_addr().unwrap()).parse().unwrap();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        }
+    });
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     std::fs::write(&file, certified.cert.pem()).unwrap();
     options.ca_file = Some(file.clone());
-    let address = plain.client.address().as_str().replacen("http", "https", 1);
-    let client = Client::new(address.parse().unwrap(), options.clone()).unwrap();
-    let error = client.me().await.unwrap_err();
+    let client = Client::new(address.clone(), options.clone()).unwrap();
+    let error = client.health().await.unwrap_err();
     assert!(matches!(error, ClientError::Tls { .. }), "{error:?}");
+    let error = client.events(None).next().await.unwrap_err();
+    assert!(matches!(error, ClientError::Tls { .. }), "{error:?}");
+    serving.abort();
 
     std::fs::write(&file, "no certificate").unwrap();
-    let error = Client::new(address.parse().unwrap(), options).unwrap_err();
+    let error = Client::new(address, options).unwrap_err();
     assert!(matches!(error, ClientError::CaFile { .. }), "{error:?}");
 }
 

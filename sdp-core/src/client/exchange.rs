@@ -30,7 +30,13 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Keeps connections to be used again.
 pub(super) type HttpClient = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-type Body = UnsyncBoxBody<Bytes, BoxError>;
+type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Why a body ended early. A type of its own: with a boxed error in its place, the compiler cannot see that futures
+/// which read bodies are `Send`.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct BodyError(BoxError);
 
 pub(super) fn http_client(tls: &Arc<ClientConfig>, connect_timeout: Duration) -> HttpClient {
     let mut tcp = HttpConnector::new();
@@ -137,7 +143,7 @@ impl Client {
     async fn begin(&self, call: &Call) -> Result<Response<Body>, ClientError> {
         let request = self.request(call)?;
         let response = self.shared.http.request(request).await.map_err(|error| self.failed(call, error))?;
-        let response = response.map(|body| body.map_err(BoxError::from).boxed_unsync());
+        let response = response.map(|body| body.map_err(|error| BodyError(error.into())).boxed_unsync());
         if response.status().is_success() {
             return Ok(response);
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use http_body_util::BodyExt;
 
-use super::{Client, ClientError, call::Call, deployments::path};
+use super::{Client, ClientError, call::Call, deployments::path, exchange::BodyError};
 use crate::{
     api::logs::{LogFormat, LogQuery},
     model::{event::Event, ids::DeploymentId},
@@ -52,7 +52,11 @@ impl Client {
         let call = call(id, query);
         let (server, what) = (self.address().to_string(), call.to_string());
         let bytes = self.open(&call).await?.into_data_stream();
-        let broken = move |source| ClientError::Broken { server: server.clone(), what: what.clone(), source };
+        let broken = move |source: BodyError| ClientError::Broken {
+            server: server.clone(),
+            what: what.clone(),
+            source: source.into(),
+        };
         Ok(bytes.map_err(broken).boxed())
     }
 }

@@ -102,6 +102,34 @@ pub enum RouteTarget {
     Url(ServiceUrl),
 }
 
+/// As people write it: `ocp`, `sandbox` or a URL.
+impl std::str::FromStr for RouteTarget {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        match text {
+            "ocp" => Ok(Self::Ocp),
+            "sandbox" => Ok(Self::Sandbox),
+            url => ServiceUrl::new(url).map(Self::Url).map_err(InvalidTarget),
+        }
+    }
+}
+
+impl std::fmt::Display for RouteTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Ocp => "ocp",
+            Self::Sandbox => "sandbox",
+            Self::Url(url) => url.as_str(),
+        })
+    }
+}
+
+/// A text that is not a [`RouteTarget`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a route leads to `ocp`, to `sandbox` or to a URL")]
+pub struct InvalidTarget(#[source] pub InvalidUrl);
+
 /// Where a route's present value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -298,6 +326,10 @@ mod tests {
         assert_eq!(json(&RouteTarget::Sandbox), r#""sandbox""#);
         let url = RouteTarget::Url(ServiceUrl::new("http://127.0.0.1:9001").unwrap());
         assert_eq!(json(&url), r#"{"url":"http://127.0.0.1:9001"}"#);
+        for target in [RouteTarget::Ocp, RouteTarget::Sandbox, url] {
+            assert_eq!(target.to_string().parse(), Ok(target));
+        }
+        assert!("stable".parse::<RouteTarget>().is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a check says.
+//! What the checks of a `doctor` say.
 
 use std::fmt;
 
@@ -41,15 +41,18 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn ok(check: &'static str, evidence: impl Into<String>) -> Self {
+    /// All is well.
+    pub fn ok(check: &'static str, evidence: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Ok, evidence: evidence.into(), cure: None }
     }
 
-    pub(super) fn warning(check: &'static str, evidence: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// It works, and something is to be done.
+    pub fn warning(check: &'static str, evidence: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Warning, evidence: evidence.into(), cure: Some(cure.into()) }
     }
 
-    pub(super) fn broken(check: &'static str, evidence: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// It does not work.
+    pub fn broken(check: &'static str, evidence: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Broken, evidence: evidence.into(), cure: Some(cure.into()) }
     }
 }

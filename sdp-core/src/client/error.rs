@@ -111,6 +111,19 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The causes that [`code_str`](Self::code_str) names besides the server's codes.
+    pub const OWN_CODES: &[&str] = &[
+        "unreachable",
+        "untrusted",
+        "timed-out",
+        "broken",
+        "not-sdp",
+        "unreadable",
+        "no-websocket",
+        "gap",
+        "invalid-settings",
+    ];
+
     /// What the server said.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
@@ -124,8 +137,7 @@ impl ClientError {
         self.problem().map(|problem| problem.code)
     }
 
-    /// The cause as text: the server's code, or `unreachable`, `untrusted`, `timed-out`, `broken`, `not-sdp`,
-    /// `unreadable`, `no-websocket`, `gap` or `invalid-settings` of the client's own.
+    /// The cause as text: the server's code, or one of [`OWN_CODES`](Self::OWN_CODES).
     pub fn code_str(&self) -> &'static str {
         match self {
             Self::Refused(problem) => problem.code.as_str(),

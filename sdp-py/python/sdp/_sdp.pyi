@@ -3,6 +3,21 @@
 from os import PathLike
 from typing import Callable, List, Optional, Sequence, Tuple, final
 
+__all__ = [
+    "Client",
+    "GitHost",
+    "MemoryDeployer",
+    "MemoryRepos",
+    "MemoryRoutes",
+    "Pipeline",
+    "Platform",
+    "Stream",
+    "Task",
+    "__version__",
+    "client_codes",
+    "server_codes",
+]
+
 __version__: str
 
 _Callback = Callable[[Optional[str], Optional[BaseException]], None]

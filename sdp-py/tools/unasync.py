@@ -13,6 +13,7 @@ WORDS = [
     (r"\bawait ", ""),
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bAsync(Transport|Lines)\b", r"\1"),
+    (r"\basync_pause\b", "pause"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
     (r" for asyncio\b", ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from datetime import timedelta
 from typing import Any, Callable, Deque, Optional, Protocol, Union
@@ -14,6 +15,16 @@ from ._convert import seconds, write
 Timeout = Union[None, float, timedelta]
 
 _Callback = Callable[[Optional[str], Optional[BaseException]], None]
+
+
+def pause(seconds: float) -> None:
+    """Waits so long."""
+    time.sleep(seconds)
+
+
+async def async_pause(seconds: float) -> None:
+    """Waits so long."""
+    await asyncio.sleep(seconds)
 
 
 class Native(Protocol):

@@ -98,9 +98,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "**branches): what the test's sandbox is made of",
     )
     config.stash[_USED] = []
+    config.stash[_UNMADE] = []
 
 
 _USED = pytest.StashKey[List[_Used]]()
+"""The sandboxes that are there."""
+
+_UNMADE = pytest.StashKey[List[_Used]]()
+"""Those that did not come up since the last report."""
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +202,14 @@ def _made(request: pytest.FixtureRequest, client: Client, spec: Spec) -> Generat
     used = _Used(sandbox_name(node.nodeid or "session", os.environ.get("PYTEST_XDIST_WORKER", "t")))
     config.stash[_USED].append(used)
     try:
-        yield _deployed(client, spec, used)
+        try:
+            made = _deployed(client, spec, used)
+        except BaseException:
+            # The report is made when this sandbox is gone already.
+            used.failed = True
+            config.stash[_UNMADE].append(used)
+            raise
+        yield made
     finally:
         config.stash[_USED].remove(used)
         if not (used.failed and config.getoption("--sdp-keep")):
@@ -234,7 +246,7 @@ def _deployed(client: Client, spec: Spec, used: _Used) -> Sandbox:
         deployment.wait(spec.timeout)
     if spec.routes:
         made.set_routes(spec.routes)
-    return made.refresh()
+    return made.ready(spec.timeout)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -252,14 +264,15 @@ def pytest_runtest_makereport(
                     ("sdp", f"sandbox {used.name} is kept; when done: sdp sandbox delete {used.name}")
                 )
                 report.user_properties.append(("sdp-kept", used.name))
+    item.config.stash[_UNMADE].clear()
     return report
 
 
 def _used_by(item: pytest.Item) -> List[_Used]:
     """The sandboxes that a test can see. Those of a test's own are gone when the next begins."""
     names = set(getattr(item, "fixturenames", ()))
-    used = item.config.stash[_USED]
-    return used.copy() if names & {*_FIXTURES, "sdp_headers"} else []
+    used = item.config.stash[_USED] + item.config.stash[_UNMADE]
+    return used if names & {*_FIXTURES, "sdp_headers"} else []
 
 
 def _sections(used: _Used) -> Iterator[tuple[str, str]]:

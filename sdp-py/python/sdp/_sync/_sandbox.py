@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import fields
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Iterator, Dict, Iterable, List, Mapping, Optional, Type, Union
 
 from .. import errors
-from .._convert import read
-from .._transport import Transport, Timeout
+from .._convert import read, seconds
+from .._transport import Transport, Timeout, pause
 from ..model import (
     AppliedSandbox,
     Change,
+    DeploymentState,
     Explanation,
     RefusedService,
     RouteTable,
@@ -26,6 +28,9 @@ from ._deployment import Credentials, Deployment, credentials_body
 
 Document = Union[str, Mapping[str, Any]]
 """What a sandbox is to be: YAML, or the same as a mapping."""
+
+_PAUSE = 0.05
+"""Between two looks at what is to come, in seconds."""
 
 HEADER = "X-SDP-Sandbox"
 """The header that carries a sandbox's key."""
@@ -281,9 +286,51 @@ class Sandbox(SandboxInfo):
         body = {"routes": targets, "takeover": takeover, "reason": reason, "expires_in": expires_in}
         return read(RouteTable, self._transport.call("sandboxes/set_routes", {"name": self.name, "body": body}))
 
+    def ready(self, timeout: Timeout = 60) -> Sandbox:
+        """Waits until the gateway sends requests with its key to all that runs in it, which is a moment after it runs.
+
+        Returns at once where the gateway does not route per request, or is not deployed.
+
+        Args:
+            timeout: Seconds, or a timedelta; as long as it takes when None.
+
+        Returns:
+            Itself.
+
+        Raises:
+            TimeoutError: The gateway does not send them there.
+        """
+        limit = seconds(timeout)
+        end = None if limit is None else time.monotonic() + limit
+        services = {
+            it["name"]: it.get("service") for it in self._transport.call("repos") if not it.get("gateway")
+        }
+        while True:
+            self.refresh()
+            try:
+                table = self.routes()
+            except errors.NotFound:
+                return self
+            missing = [service for service in self._unseen(services, table) if service not in table.not_routable]
+            if not missing or not table.per_request:
+                return self
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"the gateway does not send requests of sandbox {self.name} to its {missing[0]} yet")
+            pause(_PAUSE)
+
+    def _unseen(self, services: Mapping[str, Optional[str]], table: RouteTable) -> Iterable[str]:
+        """The services that run in it and that requests with its key do not reach."""
+        seen = table.requests[self.name].services if self.name in table.requests else {}
+        for deployment in self.deployments:
+            service = services.get(deployment.repo)
+            if service is None or service not in table or deployment.state is not DeploymentState.RUNNING:
+                continue
+            if seen.get(service, "").rstrip("/") != (deployment.url or "").rstrip("/"):
+                yield service
+
     def explain(self, service: str) -> Explanation:
         """Why a request of this sandbox reaches what it reaches."""
-        asked = {"name": self.name, "service": service, "body": None}
+        asked = {"name": self.name, "service": service, "body": {}}
         return read(Explanation, self._transport.call("sandboxes/explain", asked))
 
     def extend(self, until: Union[str, timedelta, datetime]) -> Sandbox:
@@ -406,7 +453,7 @@ class SandboxContext:
             made.refresh()
             if self._deploy:
                 (made.deploy_all()).wait()
-                made.refresh()
+                made.ready()
         except BaseException:
             made._tear_down()
             raise

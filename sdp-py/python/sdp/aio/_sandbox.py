@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import fields
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, AsyncIterator, Dict, Iterable, List, Mapping, Optional, Type, Union
 
 from .. import errors
-from .._convert import read
-from .._transport import AsyncTransport, Timeout
+from .._convert import read, seconds
+from .._transport import AsyncTransport, Timeout, async_pause
 from ..model import (
     AppliedSandbox,
     Change,
+    DeploymentState,
     Explanation,
     RefusedService,
     RouteTable,
@@ -25,6 +27,9 @@ from ._deployment import Credentials, Deployment, credentials_body
 
 Document = Union[str, Mapping[str, Any]]
 """What a sandbox is to be: YAML, or the same as a mapping."""
+
+_PAUSE = 0.05
+"""Between two looks at what is to come, in seconds."""
 
 HEADER = "X-SDP-Sandbox"
 """The header that carries a sandbox's key."""
@@ -280,9 +285,51 @@ class Sandbox(SandboxInfo):
         body = {"routes": targets, "takeover": takeover, "reason": reason, "expires_in": expires_in}
         return read(RouteTable, await self._transport.call("sandboxes/set_routes", {"name": self.name, "body": body}))
 
+    async def ready(self, timeout: Timeout = 60) -> Sandbox:
+        """Waits until the gateway sends requests with its key to all that runs in it, which is a moment after it runs.
+
+        Returns at once where the gateway does not route per request, or is not deployed.
+
+        Args:
+            timeout: Seconds, or a timedelta; as long as it takes when None.
+
+        Returns:
+            Itself.
+
+        Raises:
+            TimeoutError: The gateway does not send them there.
+        """
+        limit = seconds(timeout)
+        end = None if limit is None else time.monotonic() + limit
+        services = {
+            it["name"]: it.get("service") for it in await self._transport.call("repos") if not it.get("gateway")
+        }
+        while True:
+            await self.refresh()
+            try:
+                table = await self.routes()
+            except errors.NotFound:
+                return self
+            missing = [service for service in self._unseen(services, table) if service not in table.not_routable]
+            if not missing or not table.per_request:
+                return self
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(f"the gateway does not send requests of sandbox {self.name} to its {missing[0]} yet")
+            await async_pause(_PAUSE)
+
+    def _unseen(self, services: Mapping[str, Optional[str]], table: RouteTable) -> Iterable[str]:
+        """The services that run in it and that requests with its key do not reach."""
+        seen = table.requests[self.name].services if self.name in table.requests else {}
+        for deployment in self.deployments:
+            service = services.get(deployment.repo)
+            if service is None or service not in table or deployment.state is not DeploymentState.RUNNING:
+                continue
+            if seen.get(service, "").rstrip("/") != (deployment.url or "").rstrip("/"):
+                yield service
+
     async def explain(self, service: str) -> Explanation:
         """Why a request of this sandbox reaches what it reaches."""
-        asked = {"name": self.name, "service": service, "body": None}
+        asked = {"name": self.name, "service": service, "body": {}}
         return read(Explanation, await self._transport.call("sandboxes/explain", asked))
 
     async def extend(self, until: Union[str, timedelta, datetime]) -> Sandbox:
@@ -405,7 +452,7 @@ class SandboxContext:
             await made.refresh()
             if self._deploy:
                 await (await made.deploy_all()).wait()
-                await made.refresh()
+                await made.ready()
         except BaseException:
             await made._tear_down()
             raise

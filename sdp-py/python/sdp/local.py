@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -113,12 +115,18 @@ class _Directory:
     """A directory of the caller's, or one for as long as it is used."""
 
     def __init__(self, directory: Union[str, os.PathLike[str], None]) -> None:
-        self._made = tempfile.TemporaryDirectory(prefix="sdp-") if directory is None else None
-        self.path = Path(self._made.name if self._made is not None else os.fspath(directory or "")).absolute()
+        made = tempfile.mkdtemp(prefix="sdp-") if directory is None else None
+        self.path = Path(made if made is not None else os.fspath(directory or "")).absolute()
+        self._remove = weakref.finalize(self, _remove, made, os.getpid())
 
     def close(self) -> None:
-        if self._made is not None:
-            self._made.cleanup()
+        self._remove()
+
+
+def _remove(path: Optional[str], owner: int) -> None:
+    # A forked child leaves its parent's alone.
+    if path is not None and owner == os.getpid():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Pipeline:

@@ -30,9 +30,7 @@ pub(crate) async fn parts(
     routes: Option<&MemoryRoutes>,
 ) -> Result<Parts, Failure> {
     let mut parts = match (repos, deployer) {
-        (Some(repos), Some(deployer)) => {
-            Parts::new(Arc::new(repos.repos.clone()), Arc::new(deployer.deployer.clone()))
-        }
+        (Some(repos), Some(deployer)) => Parts::new(Arc::new(repos.repos.clone()), Arc::new(deployer.deployer.clone())),
         _ => {
             let mut parts = Parts::real(config).await.map_err(|error| Failure::settings(chain(&error)))?;
             if let Some(repos) = repos {

@@ -1,11 +1,7 @@
 //! Errors, as `sdp.errors` raises them.
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock};
-use sdp_core::{
-    ErrorCode, Problem,
-    client::ClientError,
-    problem::chain,
-};
+use sdp_core::{ErrorCode, Problem, client::ClientError, problem::chain};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// An error that Python has a class for, by its code.

@@ -8,7 +8,8 @@ use std::{
 use pyo3::prelude::*;
 use sdp_agent::{AgentConfig, Parts};
 use sdp_core::{
-    DeployRequest, Deployer, ErrorCode, Gateways, InstanceKey, Problem, RepoName, RepoSource, RouteChanges, SandboxName,
+    DeployRequest, Deployer, ErrorCode, Gateways, InstanceKey, Problem, RepoName, RepoSource, RouteChanges,
+    SandboxName,
     deploy::{self, PortPool},
     protocol::CredentialsFrame,
     testing::ChannelSink,
@@ -22,9 +23,9 @@ use crate::{
     doubles::{MemoryDeployer, MemoryRepos, MemoryRoutes, parts},
     error::{Failure, read, write},
     process::OfProcess,
+    request::unknown,
     runtime::{finish, runtime, wait},
     stream::{Run, Stream},
-    task::{Task, begin},
 };
 
 /// How many events may wait for Python.
@@ -86,8 +87,7 @@ impl Local {
 
     /// Begins a deployment. It must be called on the runtime.
     fn begin(&self, body: &str) -> Result<Run, Failure> {
-        let Deploy { request, credentials } = read(body)?;
-        let mut request = request;
+        let Deploy { mut request, credentials } = read(body)?;
         // Python does not make ids.
         request["deployment"] = json!(sdp_core::DeploymentId::new());
         let request: DeployRequest = read(&request.to_string())?;
@@ -150,7 +150,7 @@ impl Local {
                     _ => write(&self.remove(&key).await?),
                 }
             }
-            _ => Err(Failure::settings(format!("there is no request {op:?}"))),
+            _ => Err(unknown(op)),
         }
     }
 
@@ -214,12 +214,6 @@ impl Pipeline {
             Some(outcome) => outcome.map_err(|failure| failure.into_err(py)),
             None => Err(late(timeout)),
         }
-    }
-
-    /// The same, and tells `callback(answer, error)` how it ended.
-    fn begin(&self, py: Python<'_>, op: String, body: String, callback: Py<PyAny>) -> PyResult<Task> {
-        let local = self.local(py)?.clone();
-        begin(async move { local.perform(&op, &body).await.map(Some) }, callback)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use pyo3::prelude::*;
-use sdp_agent::{Agent, LinkState};
+use sdp_agent::Agent;
 use sdp_core::{AgentName, problem::chain};
-use sdp_server::{Server, ServerConfig};
+use sdp_server::{Server, ServerConfig, store::StoreError};
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
@@ -86,14 +86,27 @@ impl Platform {
             config.token = Some(enrolled.map_err(|error| failed(&error))?);
             let parts = parts(&config, doubles.0, doubles.1, doubles.2).await?;
             let agent = Agent::start_with(config, parts).map_err(|error| failed(&error))?;
-            let mut link = agent.link();
-            let connected = link.wait_for(|state| matches!(state, LinkState::Connected { .. }));
-            let is_connected = matches!(timeout(CONNECT, connected).await, Ok(Ok(_)));
-            if is_connected {
+            let hub = server.state().hub().clone();
+            // The agent knows of the connection a moment before the server does.
+            let mut connections = hub.connections();
+            let connected = async {
+                while !hub.agents().await?.iter().any(|agent| agent.name == name && agent.connected) {
+                    if connections.changed().await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            };
+            let connected: Result<_, StoreError> = match timeout(CONNECT, connected).await {
+                Ok(looked) => looked.map(|()| true),
+                Err(_) => Ok(false),
+            };
+            if connected.as_ref().is_ok_and(|is_connected| *is_connected) {
                 running.agents.insert(name, agent);
                 return Ok(());
             }
             agent.shutdown().await;
+            connected.map_err(|error| failed(&error))?;
             Err(Failure::settings(format!("agent {name} did not connect to the server in this process")))
         };
         finish(py, start)?.map_err(|failure: Failure| failure.into_err(py))

@@ -114,8 +114,10 @@ pub(crate) async fn perform(client: Client, op: &str, body: &str) -> Result<Stri
     }
 }
 
-fn unknown(op: &str) -> Failure {
-    Problem::new(ErrorCode::Unsupported, format!("there is no request {op:?}: sdp and its module sdp._sdp differ")).into()
+/// That the Python half asks what this half does not know.
+pub(crate) fn unknown(op: &str) -> Failure {
+    Problem::new(ErrorCode::Unsupported, format!("there is no request {op:?}: sdp and its module sdp._sdp differ"))
+        .into()
 }
 
 async fn agents(client: Client, op: &str, body: &str) -> Result<String, Failure> {

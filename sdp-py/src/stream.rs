@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use sdp_core::{
-    Event,
+    ErrorCode, Event, Problem,
     client::{Follow, Live, LiveFollow},
     deploy::Finished,
 };
@@ -19,7 +19,7 @@ use crate::{
     client::{late, limit},
     error::{Failure, write},
     process::OfProcess,
-    runtime::{finish, wait},
+    runtime::wait,
     task::{Task, begin},
 };
 
@@ -60,7 +60,9 @@ impl Source {
                 }
                 if run.ended.is_none() {
                     let finished = (&mut run.task).await;
-                    let finished = finished.map_err(|error| Failure::settings(format!("the deployment broke off: {error}")))?;
+                    let finished = finished.map_err(|error| {
+                        Problem::new(ErrorCode::Internal, format!("the deployment broke off: {error}"))
+                    })?;
                     run.ended = Some(ended(&finished));
                 }
                 Ok(None)
@@ -150,17 +152,15 @@ impl Stream {
         begin(async move { source.lock().await.next().await }, callback)
     }
 
-    /// How it ended; none before.
+    /// How it ended; none before, which it is while somebody waits for what comes next.
     fn end(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let source = self.source(py)?;
-        let end = finish(py, async { source.lock().await.end() })?;
+        let end = self.source(py)?.try_lock().ok().and_then(|source| source.end());
         end.map(|end| write(&end)).transpose().map_err(|failure| failure.into_err(py))
     }
 
-    /// The number of what comes next, where it has one.
+    /// The number of what comes next, where it has one and nobody waits for it.
     fn position(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        let source = self.source(py)?;
-        finish(py, async { source.lock().await.position() })
+        Ok(self.source(py)?.try_lock().ok().and_then(|source| source.position()))
     }
 
     /// Cancels a deployment of this process, which goes on to its end then.

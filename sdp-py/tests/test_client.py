@@ -124,6 +124,19 @@ def test_routes_are_toggled_one_and_many_and_read_back(world: World) -> None:
     assert world.routes.file()["illidan"] == "http://illidan.stable.example"
 
 
+def test_ready_is_when_requests_with_the_key_reach_what_runs(world: World) -> None:
+    with world.client.sandbox() as sandbox:
+        assert sandbox.ready(timeout=0) is sandbox
+        url = sandbox.deploy("eredar", "main").wait().url
+        sandbox.ready()
+        assert sandbox.routes().requests[sandbox.name].services == {"eredar": url}
+        world.routes.fail()
+        sandbox.deploy("illidan", "main").wait()
+        with pytest.raises(TimeoutError, match="to its illidan yet"):
+            sandbox.ready(timeout=0.3)
+        world.routes.fail(False)
+
+
 def test_who_holds_a_route_is_named(client: sdp.Client) -> None:
     with client.sandbox() as one, client.sandbox() as other:
         one.route("eredar", "http://127.0.0.1:1")

@@ -202,3 +202,29 @@ impl ClientError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_own_codes_are_all_listed_and_none_of_the_servers() {
+        let (server, what) = (String::new(), String::new());
+        let source = || BoxError::from("why");
+        let json = serde_json::from_str::<u8>("").unwrap_err();
+        let own = [
+            ClientError::Unreachable { server: server.clone(), source: source() },
+            ClientError::Tls { server: server.clone(), source: source() },
+            ClientError::TimedOut { server: server.clone(), what: what.clone(), limit: Duration::ZERO },
+            ClientError::Broken { server: server.clone(), what: what.clone(), source: source() },
+            ClientError::NotSdp { server: server.clone(), what: what.clone(), status: 404, location: None },
+            ClientError::Unreadable { server: server.clone(), what, source: json },
+            ClientError::NoWebSocket { server, status: 400 },
+            ClientError::Gap { expected: 1, got: 2 },
+            ClientError::NoRoots,
+        ];
+        let codes: Vec<_> = own.iter().map(ClientError::code_str).collect();
+        assert_eq!(codes, ClientError::OWN_CODES);
+        assert!(ErrorCode::ALL.iter().all(|code| !codes.contains(&code.as_str())));
+    }
+}

@@ -27,10 +27,14 @@ async def async_pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-class Native(Protocol):
-    """What of the native module takes requests."""
+class Called(Protocol):
+    """What of the native module answers requests."""
 
     def call(self, op: str, body: str, timeout: Optional[float] = None) -> str: ...
+
+
+class Begun(Protocol):
+    """What of the native module tells a callback of its answers."""
 
     def begin(self, op: str, body: str, callback: _Callback) -> _sdp.Task: ...
 
@@ -38,7 +42,7 @@ class Native(Protocol):
 class Transport:
     """Waits for its answers, without the interpreter's lock; Ctrl-C ends the wait."""
 
-    def __init__(self, native: Native) -> None:
+    def __init__(self, native: Called) -> None:
         self._native = native
 
     def call(self, op: str, body: Any = None, *, timeout: Timeout = None) -> Any:
@@ -68,7 +72,7 @@ class Lines:
 class AsyncTransport:
     """Answers awaitables of the running loop. Cancelling one gives its request up."""
 
-    def __init__(self, native: Native) -> None:
+    def __init__(self, native: Begun) -> None:
         self._native = native
 
     async def call(self, op: str, body: Any = None, *, timeout: Timeout = None) -> Any:
@@ -96,9 +100,6 @@ class AsyncLines:
         """How it ended, or None before."""
         text = self._native.end()
         return None if text is None else json.loads(text)
-
-    def cancel(self) -> None:
-        self._native.cancel()
 
 
 async def _outcome(

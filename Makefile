@@ -1,6 +1,7 @@
-.PHONY: help demo dashboard story screenshots test schemathesis torture fuzz lint bench
+.PHONY: help demo dashboard story screenshots test python overhead schemathesis torture fuzz lint bench
 
 dashboard := sdp-server/dashboard
+python := target/python/bin
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +36,27 @@ test: dashboard ## Every test, on the real parts
 	@.ci/setup
 	cd $(dashboard) && npm run --silent test
 	cargo test --workspace
+
+python: ## The Python package: its wheel in a fresh environment, checked, and tested on the real parts
+	@.ci/setup --python
+	rm -rf target/wheels
+	$(python)/maturin build --quiet --locked --manifest-path sdp-py/Cargo.toml --out target/wheels
+	$(python)/python -m venv --clear target/python-wheel
+	target/python-wheel/bin/pip install --quiet --requirement sdp-py/tests/requirements.txt target/wheels/*.whl
+	$(python)/ruff format --check sdp-py
+	$(python)/ruff check sdp-py
+	cd sdp-py && ../target/python-wheel/bin/mypy
+	cd sdp-py && ../target/python-wheel/bin/stubtest sdp --allowlist tools/stubtest.txt
+	cd sdp-py && ../target/python-wheel/bin/pytest --ignore tests/real
+	cargo run --quiet --package sdp-examples --bin playground -- target/python-wheel/bin/pytest sdp-py/tests/real
+
+overhead: ## What a call of the Python package costs more than its HTTP round trip
+	@.ci/setup --python
+	rm -rf target/wheels-release
+	$(python)/maturin build --quiet --release --locked --manifest-path sdp-py/Cargo.toml --out target/wheels-release
+	$(python)/python -m venv --clear target/python-release
+	target/python-release/bin/pip install --quiet target/wheels-release/*.whl
+	target/python-release/bin/python sdp-py/benches/overhead.py
 
 schemathesis: ## Try the API by its own description (EXAMPLES=25 requests for each endpoint and phase)
 	@.ci/setup --schemathesis

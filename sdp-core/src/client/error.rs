@@ -111,6 +111,19 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The causes that [`code_str`](Self::code_str) names besides the server's codes.
+    pub const OWN_CODES: &[&str] = &[
+        "unreachable",
+        "untrusted",
+        "timed-out",
+        "broken",
+        "not-sdp",
+        "unreadable",
+        "no-websocket",
+        "gap",
+        "invalid-settings",
+    ];
+
     /// What the server said.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
@@ -124,8 +137,7 @@ impl ClientError {
         self.problem().map(|problem| problem.code)
     }
 
-    /// The cause as text: the server's code, or `unreachable`, `untrusted`, `timed-out`, `broken`, `not-sdp`,
-    /// `unreadable`, `no-websocket`, `gap` or `invalid-settings` of the client's own.
+    /// The cause as text: the server's code, or one of [`OWN_CODES`](Self::OWN_CODES).
     pub fn code_str(&self) -> &'static str {
         match self {
             Self::Refused(problem) => problem.code.as_str(),
@@ -188,5 +200,31 @@ impl ClientError {
             Self::Unreachable { .. } => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_own_codes_are_all_listed_and_none_of_the_servers() {
+        let (server, what) = (String::new(), String::new());
+        let source = || BoxError::from("why");
+        let json = serde_json::from_str::<u8>("").unwrap_err();
+        let own = [
+            ClientError::Unreachable { server: server.clone(), source: source() },
+            ClientError::Tls { server: server.clone(), source: source() },
+            ClientError::TimedOut { server: server.clone(), what: what.clone(), limit: Duration::ZERO },
+            ClientError::Broken { server: server.clone(), what: what.clone(), source: source() },
+            ClientError::NotSdp { server: server.clone(), what: what.clone(), status: 404, location: None },
+            ClientError::Unreadable { server: server.clone(), what, source: json },
+            ClientError::NoWebSocket { server, status: 400 },
+            ClientError::Gap { expected: 1, got: 2 },
+            ClientError::NoRoots,
+        ];
+        let codes: Vec<_> = own.iter().map(ClientError::code_str).collect();
+        assert_eq!(codes, ClientError::OWN_CODES);
+        assert!(ErrorCode::ALL.iter().all(|code| !codes.contains(&code.as_str())));
     }
 }

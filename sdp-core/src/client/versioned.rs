@@ -20,6 +20,16 @@ pub struct Versioned<T> {
 }
 
 impl Version {
+    /// A version as [`as_str`](Self::as_str) gave it; none when it cannot be one.
+    pub fn new(text: &str) -> Option<Self> {
+        HeaderValue::from_str(text).ok().map(Self)
+    }
+
+    /// The version as text, to be kept.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
     fn of(headers: &HeaderMap) -> Option<Self> {
         headers.get(header::ETAG).cloned().map(Self)
     }

@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) wanted: SandboxSpec,
     /// What differs.
     pub(crate) changes: Vec<Change>,
+    /// When it was found out: a new sandbox is made then, and expires so long after.
+    at: Timestamp,
 }
 
 /// What was done.
@@ -72,7 +74,8 @@ pub(crate) async fn plan(state: &AppState, name: &SandboxName, manifest: &Manife
         }
     };
     let lifetime = lifetime.unwrap_or(state.config().sandbox_lifetime);
-    let expires_at = expiry(manifest, record.as_ref().map(|record| &record.sandbox), lifetime)?;
+    let at = crate::store::now();
+    let expires_at = expiry(manifest, record.as_ref().map(|record| &record.sandbox), lifetime, at)?;
     let wanted = SandboxSpec { environment, shape, expires_at };
     let present = match &record {
         Some(record) => {
@@ -83,7 +86,7 @@ pub(crate) async fn plan(state: &AppState, name: &SandboxName, manifest: &Manife
     };
     let changes = sdp_core::changes(present.as_ref(), &wanted)
         .map_err(|error| ApiError::new(ErrorCode::Conflict, format!("sandbox {name}: {error}")).field("environment"))?;
-    Ok(Plan { record, wanted, changes })
+    Ok(Plan { record, wanted, changes, at })
 }
 
 /// What a sandbox was made to be.
@@ -106,8 +109,12 @@ async fn present(state: &AppState, record: &SandboxRecord) -> Result<PresentSand
 
 /// When it expires: as the document says; else as it does already, or for a new one after `lifetime`. To the
 /// microsecond, as it is kept.
-fn expiry(manifest: &Manifest, sandbox: Option<&Sandbox>, lifetime: Duration) -> Result<Timestamp, ApiError> {
-    let now = Timestamp::now();
+fn expiry(
+    manifest: &Manifest,
+    sandbox: Option<&Sandbox>,
+    lifetime: Duration,
+    now: Timestamp,
+) -> Result<Timestamp, ApiError> {
     let made = sandbox.map_or(now, |sandbox| sandbox.created_at);
     let (end, field) = match (manifest.expires_at, manifest.expires_in, sandbox) {
         (Some(end), ..) => (Some(end), "expires_at"),
@@ -165,7 +172,7 @@ pub(crate) async fn apply(
     by: By<'_>,
     turn: Turn,
 ) -> Result<Applied, ApiError> {
-    let Plan { record, wanted, changes } = plan;
+    let Plan { record, wanted, changes, at } = plan;
     let store = state.store();
     let routes_left = record.as_ref().is_some_and(|record| record.problem.is_some() && !record.shape.routes.is_empty());
     let sandbox = match record {
@@ -176,7 +183,7 @@ pub(crate) async fn apply(
                 environment: wanted.environment.clone(),
                 owner: asker.user.clone(),
                 shared_with: BTreeSet::new(),
-                created_at: crate::store::now(),
+                created_at: at,
                 expires_at: wanted.expires_at,
                 state: SandboxState::Active,
             };

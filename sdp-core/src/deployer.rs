@@ -390,9 +390,10 @@ pub enum DeployError {
     Sink(#[from] SinkError),
 }
 
-/// The last lines of an output, as the end of an error's sentence.
+/// The last lines of an output, as the end of an error's sentence: without the colours that are for a terminal.
 pub(crate) fn tail(lines: &[String]) -> String {
-    if lines.is_empty() { String::new() } else { format!("; its last lines: {}", lines.join(" | ")) }
+    let plain: Vec<_> = lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
+    if plain.is_empty() { String::new() } else { format!("; its last lines: {}", plain.join(" | ")) }
 }
 
 impl DeployError {

@@ -82,6 +82,12 @@ impl Change {
         steps
     }
 
+    /// Whether nothing changes but the table of routes per request, which the gateway reads on each.
+    pub(crate) fn is_of_requests_alone(&self) -> bool {
+        let (before, after) = (&self.files, &self.plan.files);
+        after.table.is_some() && before.config == after.config && before.program == after.program
+    }
+
     /// What is new of PHP, each with the path it goes to.
     pub(crate) fn new_php(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let new = self.steps().into_iter().filter(|step| step.before != step.after);

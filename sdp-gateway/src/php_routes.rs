@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sdp_core::claims::Claims;
@@ -295,10 +296,29 @@ impl Inner {
         self.config.url_on(port, repo.and_then(|repo| repo.url_prefix).as_deref().unwrap_or("/"))
     }
 
-    /// Reloads the gateway and asks it what it uses. A warning, not an error, is a gateway that does not run or cannot
-    /// be asked, and a service the change is not about: others must not suffer from it.
+    /// Has the gateway take the change over, and asks it what it uses. A warning, not an error, is a gateway that does not
+    /// run or cannot be asked, and a service the change is not about: others must not suffer from it.
     async fn take_over(&self, change: &Change, committed: &ConfigFile) -> Result<Option<String>, RouteError> {
         self.set_seen(Seen::new());
+        let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
+        let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
+        let url = self.url().await;
+        let question = url.as_ref().map(|base| Question {
+            base,
+            site: &change.site,
+            config: &self.config.config,
+            expected: &expected,
+            table: change.plan.version.as_deref(),
+            named: &change.plan.services,
+            services: &services,
+        });
+        // The question itself has OPcache look at the table again. Only a gateway that does not know it then is reloaded.
+        if let Some(question) = question.as_ref().filter(|_| change.is_of_requests_alone())
+            && let Verdict::Taken(seen) = self.probe.verify(question, Duration::ZERO).await?
+        {
+            self.set_seen(seen);
+            return Ok(None);
+        }
         match self.reload.reload().await {
             Ok(Reloaded::Told) => {}
             Ok(Reloaded::NotRunning) => {
@@ -309,19 +329,15 @@ impl Inner {
                 return Err(RouteError::Reload { reason, source: Some(error.into()) });
             }
         }
-        let Some(base) = self.url().await else { return Ok(None) };
-        let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
-        let question = Question {
-            base: &base,
-            site: &change.site,
-            config: &self.config.config,
-            expected: &expected(committed, &change.before.overrides, &change.plan.claims.overrides),
-            table: change.plan.version.as_deref(),
-            named: &change.plan.services,
-            services: &services,
-        };
+        let Some(question) = question else { return Ok(None) };
+        let verdict = self.probe.verify(&question, self.config.settle_timeout).await?;
+        self.judge(change, verdict)
+    }
+
+    /// What a gateway's answer after its reload means for the change.
+    fn judge(&self, change: &Change, verdict: Verdict) -> Result<Option<String>, RouteError> {
         let settle = self.config.settle_timeout;
-        match self.probe.verify(&question, settle).await? {
+        match verdict {
             Verdict::Taken(seen) => {
                 self.set_seen(seen);
                 Ok(None)

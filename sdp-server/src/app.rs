@@ -1,11 +1,6 @@
 //! The composition root: [`AppState`], the router, and the running [`Server`].
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use rustix::net::sockopt;
@@ -263,6 +258,7 @@ impl Server {
             tls,
             connections: state.config().connections,
             head: serve::HEAD,
+            stalled: serve::STALLED,
             stop: state.stopping().clone(),
         };
         let serving = tokio::spawn(serving.run(listener));
@@ -302,9 +298,4 @@ impl Server {
         }
         self.upkeep.wait().await;
     }
-}
-
-/// The address sign-in attempts are counted by.
-pub(crate) fn client_address(extensions: &http::Extensions) -> IpAddr {
-    extensions.get::<axum::extract::ConnectInfo<SocketAddr>>().map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip())
 }

@@ -104,6 +104,7 @@ const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
   auth_agent = "gateway"                # who checks sign-ins; default: a connected agent, best with a gateway
   gateway_agent = "gateway"             # needed only where several agents have a gateway
   allowed_origins = []                  # other sites whose pages may use the API
+  trusted_proxies = []                  # whose X-Forwarded-For is believed, such as ["127.0.0.1", "10.1.0.0/16"]
   sandbox_lifetime = "7d"
   connections = 20000                   # at once; more wait
 

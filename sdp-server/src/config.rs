@@ -16,6 +16,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
+    auth::Network,
     bitbucket::{self, BitbucketConfig},
     traces::TracesConfig,
     webhooks::WebhookConfig,
@@ -38,6 +39,9 @@ pub struct ServerConfig {
     pub gateway_agent: Option<AgentName>,
     /// Origins of other sites whose pages may use the API with a signed-in browser.
     pub allowed_origins: Vec<String>,
+    /// Proxies in front of this server, by address or network, whose `X-Forwarded-For` is believed: sign-in attempts
+    /// are then counted by, and the audit tells, the address that a person has.
+    pub trusted_proxies: Vec<Network>,
     /// How long a sandbox lives unless its maker says otherwise.
     #[serde(with = "sdp_core::model::units::duration")]
     pub sandbox_lifetime: Duration,
@@ -80,6 +84,7 @@ impl Default for ServerConfig {
             auth_agent: None,
             gateway_agent: None,
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             sandbox_lifetime: Duration::from_secs(7 * 86_400),
             sandboxes: SandboxesConfig::default(),
             auth: AuthConfig::default(),

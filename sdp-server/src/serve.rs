@@ -29,6 +29,9 @@ use crate::tls::Tls;
 pub(crate) const HEAD: Duration = Duration::from_secs(20);
 /// How long a client has to agree on encryption.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what it is sent, or be gone without a word: the kernel ends the connection then.
+/// A person may leave a log in a pager; a program that follows one connects again.
+pub(crate) const STALLED: Duration = Duration::from_secs(15 * 60);
 /// The pause after a connection could not be accepted: no file descriptor is left, for example.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +44,8 @@ pub(crate) struct Serving {
     pub(crate) connections: usize,
     /// How long a client has for the head of a request.
     pub(crate) head: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub(crate) stalled: Duration,
     pub(crate) stop: CancellationToken,
 }
 
@@ -71,6 +76,8 @@ impl Serving {
     async fn connection(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         // An answer is one write, or the next comes soon.
         let _ = stream.set_nodelay(true);
+        let stalled = u32::try_from(self.stalled.as_millis()).unwrap_or(u32::MAX);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stalled);
         let Some(tls) = &self.tls else { return self.speak(Placed { stream, _place: place }, address).await };
         match timeout(HANDSHAKE, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.speak(Placed { stream, _place: place }, address).await,
@@ -164,7 +171,8 @@ mod tests {
     async fn serving(app: Router, connections: usize, head: Duration) -> (SocketAddr, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let serving = Serving { app, tls: None, connections, head, stop: stop.clone() };
+        let stalled = Duration::from_millis(200);
+        let serving = Serving { app, tls: None, connections, head, stalled, stop: stop.clone() };
         tokio::spawn(serving.run(listener));
         (address, stop)
     }
@@ -204,6 +212,22 @@ mod tests {
         drop(first);
         timeout(Duration::from_secs(30), second.read_exact(&mut answer)).await.unwrap().unwrap();
         stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_is_cut_off() {
+        let large = bytes::Bytes::from(vec![0; 64 << 20]);
+        let app = Router::new().route("/", get(async move || large.clone()));
+        let (address, stop) = serving(app, 1, Duration::from_secs(60)).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(REQUEST).await.unwrap();
+        let mut answer = [0; 12];
+        first.read_exact(&mut answer).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(REQUEST).await.unwrap();
+        timeout(Duration::from_secs(30), second.read_exact(&mut answer)).await.unwrap().unwrap();
+        stop.cancel();
+        drop((first, second));
     }
 
     #[tokio::test]

@@ -192,6 +192,13 @@ name_type! {
     CommitId, "commit id", commit, pattern::COMMIT, 64, "cb696477e455e05dc2ff208f81af21f212dc0645"
 }
 
+impl UserName {
+    /// Whether both name one person: git hosts do not tell `Ada` from `ada`.
+    pub fn is(&self, other: &Self) -> bool {
+        self == other || self.0.to_lowercase() == other.0.to_lowercase()
+    }
+}
+
 impl CommitId {
     /// The first twelve digits, for people.
     pub fn short(&self) -> &str {

@@ -3,6 +3,7 @@
 
 mod composer;
 mod key;
+mod last_lines;
 mod prune;
 mod recipe;
 mod runner;

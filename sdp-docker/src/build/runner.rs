@@ -1,12 +1,11 @@
 //! Running a command on the host: its own process group, output line by line, ended whole.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{ExitStatus, Stdio},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,12 +17,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::last_lines::LastLines;
+
 /// Longer lines are split: a line is what a person reads and what the log indexes by.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 /// How much of a longer line waits for what comes after it. No form of a secret is longer.
 const KEPT_BYTES: usize = 4 * 1024;
-/// How many last lines a failure quotes.
-const LAST_LINES: usize = 10;
 /// How long a group may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(3);
 /// How long the pipes may stay open after the group was killed.
@@ -138,7 +137,7 @@ pub(super) async fn run(
     sink.accept(EventKind::note(Stage::Build, format!("$ {}", step.argv.join(" ")))).await?;
     let (mut child, group) = spawn(&step)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let last_lines = Mutex::new(VecDeque::new());
+    let last_lines = LastLines::default();
     let pumps = async {
         tokio::try_join!(
             pump(stdout, LogStream::Stdout, sink, &last_lines),
@@ -176,8 +175,7 @@ pub(super) async fn run(
     if status.success() {
         return Ok(Outcome::Done);
     }
-    let lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Outcome::Failed { outcome: describe(status), last_lines: lines.iter().cloned().collect() })
+    Ok(Outcome::Failed { outcome: describe(status), last_lines: last_lines.quoted() })
 }
 
 /// Runs a short command and answers what it writes to its standard output, trimmed.
@@ -194,8 +192,10 @@ pub(super) async fn capture(step: Step<'_>, cancel: &CancellationToken) -> Resul
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
-    let last_lines = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).take(LAST_LINES).collect();
-    Err(DeployError::Build { command: step.argv.join(" "), outcome: describe(output.status), last_lines })
+    let last_lines = LastLines::default();
+    String::from_utf8_lossy(&output.stderr).lines().for_each(|line| last_lines.push(LogStream::Stderr, line));
+    let outcome = describe(output.status);
+    Err(DeployError::Build { command: step.argv.join(" "), outcome, last_lines: last_lines.quoted() })
 }
 
 fn too_long(step: &Step<'_>) -> DeployError {
@@ -215,7 +215,7 @@ async fn pump(
     stream: Option<impl AsyncRead + Unpin>,
     name: LogStream,
     sink: &dyn EventSink,
-    last_lines: &Mutex<VecDeque<String>>,
+    last_lines: &LastLines,
 ) -> Result<(), SinkError> {
     let Some(stream) = stream else { return Ok(()) };
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
@@ -256,21 +256,10 @@ fn split(line: &mut Vec<u8>, sink: &dyn EventSink) -> Vec<u8> {
     text.into_bytes()
 }
 
-async fn tell(
-    line: &[u8],
-    stream: LogStream,
-    sink: &dyn EventSink,
-    last_lines: &Mutex<VecDeque<String>>,
-) -> Result<(), SinkError> {
+async fn tell(line: &[u8], stream: LogStream, sink: &dyn EventSink, last_lines: &LastLines) -> Result<(), SinkError> {
     // Before it is cut.
     let line = sink.masked(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))).into_owned();
-    {
-        let mut lines = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == LAST_LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line.chars().take(500).collect());
-    }
+    last_lines.push(stream, &line);
     sink.accept(EventKind::Log { stage: Stage::Build, stream, line }).await.map(drop)
 }
 

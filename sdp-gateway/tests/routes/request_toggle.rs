@@ -37,27 +37,66 @@ async fn an_opcache_that_never_looks_again_gets_every_table_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_shows_a_table_at_once_is_not_reloaded_for_it() {
+    let gateway = Gateway::per_request(THREE);
+    let server = Server::start(&gateway, &[]);
+    let counted = Counted::default();
+    let routes = gateway.routes_with(settings(&gateway, &server.url), counted.clone());
+    let target = |at: usize| requests("a", Some(&[("shop", &format!("http://127.0.0.1:{at}/a"))]));
+    routes.apply(&RouteChanges::default()).await.unwrap();
+    assert_eq!(counted.reloads(), 1, "its configuration asks for a table now");
+    for at in 1..4 {
+        let table = routes.apply(&target(at)).await.unwrap();
+        assert!(table.warnings.is_empty(), "{:?}", table.warnings);
+    }
+    assert_eq!(counted.reloads(), 1);
+    drop(server);
+    routes.apply(&target(4)).await.unwrap();
+    assert_eq!(counted.reloads(), 2, "one that does not answer may read it later");
+}
+
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn reloads(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Reload for Counted {
+    async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Reloaded::Told)
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_reads_another_table_makes_the_change_fail_and_everything_is_put_back() {
     let gateway = Gateway::per_request(THREE);
     let server = Server::start(&gateway, &[]);
-    let settings = GatewayConfig { settle_timeout: Duration::from_millis(300), ..settings(&gateway, &server.url) };
-    gateway.routes_with(settings.clone(), NoReload).apply(&RouteChanges::default()).await.unwrap();
+    let settings = |gateway: &Gateway| GatewayConfig {
+        settle_timeout: Duration::from_millis(300),
+        ..settings(gateway, &server.url)
+    };
+    gateway.per_request.store(false, Ordering::Relaxed);
+    gateway.routes_with(settings(&gateway), NoReload).apply(&RouteChanges::default()).await.unwrap();
     let bytes =
         || gateway.files().into_iter().map(|name| (fs::read_to_string(gateway.root().join(&name)).unwrap(), name));
     let before: Vec<_> = bytes().collect();
-    let table = gateway.own("routes.php");
-    let stale = Stale { bytes: fs::read(&table).unwrap(), table, once: AtomicBool::new(true) };
-    let routes = gateway.routes_with(settings, stale);
+    gateway.per_request.store(true, Ordering::Relaxed);
+    let stale = Stale { table: gateway.own("routes.php"), once: AtomicBool::new(true) };
+    let routes = gateway.routes_with(settings(&gateway), stale);
     let error = routes.apply(&requests("a", Some(&[("shop", "http://127.0.0.1:1/a")]))).await.unwrap_err();
     assert!(matches!(&error, RouteError::Reload { reason, .. } if reason.contains("routes.php")), "{error}");
     assert_eq!(bytes().collect::<Vec<_>>(), before);
 }
 
-/// Puts an earlier table back when it is first asked to reload: what a gateway with a stale cache reads.
+/// Puts another table in the place of the one that was written: what a gateway with a stale cache reads.
 #[derive(Debug)]
 struct Stale {
     table: PathBuf,
-    bytes: Vec<u8>,
     once: AtomicBool,
 }
 
@@ -65,7 +104,8 @@ struct Stale {
 impl Reload for Stale {
     async fn reload(&self) -> Result<Reloaded, ReloadError> {
         if self.once.swap(false, Ordering::Relaxed) {
-            fs::write(&self.table, &self.bytes).unwrap();
+            let other = "<?php return ['version' => 'other', 'line' => '', 'every' => [], 'sandboxes' => []];";
+            fs::write(&self.table, other).unwrap();
         }
         Ok(Reloaded::Told)
     }

@@ -70,6 +70,11 @@ pub(super) async fn deploy_exactly(
     earlier: Option<Earlier>,
 ) -> Result<Accepted, ApiError> {
     in_full(async move {
+        // A service that is being taken out of its sandbox is not put back into it meanwhile.
+        let _turn = match &destination.sandbox {
+            Some(sandbox) => Some(state.turns().take(&sandbox.name).await),
+            None => None,
+        };
         let subject = AuditSubject::instance(&destination.key(body.repo.clone()));
         let deed = signed_in.deed(action, subject);
         let deployment = state.hub().deploy_exactly(signed_in.asker(None), destination, body, earlier).await?;

@@ -25,10 +25,10 @@ use crate::{
 pub(crate) const KEPT: Duration = Duration::from_secs(86_400);
 
 /// The header.
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Says that an answer is an earlier one.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The longest key.
 const MAX_KEY: usize = 255;

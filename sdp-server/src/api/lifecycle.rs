@@ -11,6 +11,7 @@ use sdp_core::{
 use super::{
     Json, Path,
     extract::Optional,
+    in_full,
     sandboxes::{SandboxPath, detail, find_record},
 };
 use crate::{ApiError, AppState, auth::SignedIn, sandboxes};
@@ -22,20 +23,24 @@ pub(super) async fn deploy(
     Path(path): Path<SandboxPath>,
     Optional(DeployAgain { credentials }): Optional<DeployAgain>,
 ) -> Result<(StatusCode, Json<DeployedSandbox>), ApiError> {
-    let record = find_record(&state, &path.name).await?;
-    record.admit()?;
-    let asker = signed_in.asker(credentials);
-    let deployed = sandboxes::deploy_all(&state, &asker, record.sandbox, &record.shape.services).await?;
-    let deed = |deployment: &Deployment| {
-        let subject = AuditSubject::instance(&deployment.key);
-        let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
-        signed_in.deed(AuditAction::Deploy, subject).deployment(deployment.id).detail(detail)
-    };
-    state.audit(deployed.deployments.iter().map(deed).collect()).await;
-    if !record.shape.routes.is_empty() {
-        state.store().set_routes_due(&path.name, true).await?;
-    }
-    Ok((StatusCode::ACCEPTED, Json(deployed)))
+    in_full(async move {
+        let _turn = state.turns().take(&path.name).await;
+        let record = find_record(&state, &path.name).await?;
+        record.admit()?;
+        let asker = signed_in.asker(credentials);
+        let deployed = sandboxes::deploy_all(&state, &asker, record.sandbox, &record.shape.services).await?;
+        let deed = |deployment: &Deployment| {
+            let subject = AuditSubject::instance(&deployment.key);
+            let detail = format!("branch {} on agent {}", deployment.branch, deployment.agent);
+            signed_in.deed(AuditAction::Deploy, subject).deployment(deployment.id).detail(detail)
+        };
+        state.audit(deployed.deployments.iter().map(deed).collect()).await;
+        if !record.shape.routes.is_empty() {
+            state.store().set_routes_due(&path.name, true).await?;
+        }
+        Ok((StatusCode::ACCEPTED, Json(deployed)))
+    })
+    .await
 }
 
 pub(super) async fn sleep(

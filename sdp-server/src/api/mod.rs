@@ -32,7 +32,7 @@ mod tokens;
 mod users;
 mod webhooks;
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
@@ -43,6 +43,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use sdp_core::{ErrorCode, Problem};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 pub use self::{
     endpoint::Endpoint,
@@ -55,18 +56,36 @@ pub(crate) use self::{
 };
 use crate::{ApiError, AppState, dashboard};
 
+/// How long a browser remembers what it may ask for.
+const PREFLIGHT: Duration = Duration::from_secs(600);
+
 /// The largest body that is read: none of the API's comes near it.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 pub(crate) fn router(state: AppState) -> Router {
     let served = endpoints::served().into_iter().fold(Router::new(), |router, served| served.mount(router, &state));
-    served
+    let served = served
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(headers))
-        .layer(middleware::from_fn_with_state(state.clone(), crate::metrics::observe))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(state.clone(), crate::metrics::observe));
+    // It answers OPTIONS, which otherwise is a method like any.
+    let allowed_origins = &state.config().allowed_origins;
+    let served = if allowed_origins.is_empty() { served } else { served.layer(cors(allowed_origins)) };
+    served.with_state(state)
+}
+
+/// Lets the pages of other sites that are allowed use the API with a browser's session.
+fn cors(allowed_origins: &[String]) -> CorsLayer {
+    CorsLayer::new()
+        // The configuration was checked for what is an origin, which is a header's value.
+        .allow_origin(AllowOrigin::list(allowed_origins.iter().filter_map(|origin| origin.parse().ok())))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, idempotency::KEY])
+        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, idempotency::REPLAYED])
+        .max_age(PREFLIGHT)
 }
 
 /// Every endpoint there is, with its rule.

@@ -122,20 +122,30 @@ pub(crate) async fn set(
     let whose = own.then(|| sandbox.name.clone());
     let table = state.routing().apply(state.hub(), &gateway.agent, whose, changes).await?;
     let targets = || wanted.routes.iter().map(|(service, (target, _))| (service.clone(), target.clone())).collect();
-    if own {
-        state.store().choose_own_routes(&sandbox.name, targets()).await?;
-    }
     let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.user()).clone();
     let lost = table.taken.iter().map(|taken| {
         let TakenRoute { service, was, .. } = taken.clone();
         let (by, user, at) = (sandbox.name.clone(), user.clone(), crate::store::now());
         (was.owner, LostRoute { service, url: was.url, by, user, at })
     });
-    state.store().lose_routes(lost.collect()).await?;
     let claims = wanted.routes.iter().map(|(service, (_, claim))| (service.clone(), claim.clone())).collect();
-    state.store().claim_routes(&sandbox.name, claims).await?;
-    state.audit(deeds(signed_in, &sandbox, &wanted, &table.taken)).await;
-    state.store().want_routes(&sandbox.name, targets()).await?;
+    let store = state.store();
+    // At once, so that they are one commit.
+    tokio::try_join!(
+        async {
+            match own {
+                true => store.choose_own_routes(&sandbox.name, targets()).await,
+                false => Ok(()),
+            }
+        },
+        store.lose_routes(lost.collect()),
+        store.claim_routes(&sandbox.name, claims),
+        async {
+            state.audit(deeds(signed_in, &sandbox, &wanted, &table.taken)).await;
+            Ok(())
+        },
+        store.want_routes(&sandbox.name, targets()),
+    )?;
     Ok(table)
 }
 

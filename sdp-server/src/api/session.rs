@@ -21,8 +21,7 @@ use secrecy::ExposeSecret;
 use super::{Json, Query, SecretJson};
 use crate::{
     ApiError, AppState,
-    app::client_address,
-    auth::{self, COOKIE, SignedIn},
+    auth::{self, COOKIE, SignedIn, client_address},
     hub::RequestError,
     store::Deed,
 };
@@ -34,7 +33,8 @@ pub(super) async fn login(
     SecretJson(body): SecretJson<LoginRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let LoginRequest { username, password } = body;
-    let (address, now) = (client_address(&extensions), Instant::now());
+    let address = client_address(&extensions, &headers, &state.config().trusted_proxies);
+    let now = Instant::now();
     if let Err(wait) = state.limiter().attempt(address, &username, now) {
         let sentence = "too many sign-in attempts for this user or from this address; wait and try again";
         return Err(ApiError(Problem::new(ErrorCode::RateLimited, sentence).retry_after(wait)));
@@ -48,15 +48,15 @@ pub(super) async fn login(
         }
         return Err(error);
     }
-    let user = credentials.username().clone();
-    state.limiter().succeeded(address, &user);
+    state.limiter().succeeded(address, credentials.username());
+    state.people().role(credentials.username()).ok_or_else(|| auth::locked_out(credentials.username()))?;
+    let user = state.people().signed_in(credentials.username()).await?;
     let role = state.people().role(&user).ok_or_else(|| auth::locked_out(&user))?;
-    state.people().signed_in(&user).await?;
     // A browser's earlier session is over. The new one has a token that nobody knew before.
     if let Some(earlier) = auth::cookie(&headers) {
         state.sessions().end(earlier);
     }
-    let (token, session) = state.sessions().start(credentials, now);
+    let (token, session) = state.sessions().start(user.clone(), credentials, now);
     let token = token.expose_secret().to_owned();
     let age = state.config().session.absolute.as_secs();
     let cookie = cookie(&state, &token, age);

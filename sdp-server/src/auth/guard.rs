@@ -14,11 +14,11 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::{
-    API_TOKEN, Rule, SECRET_PREFIXES, SignedIn,
+    API_TOKEN, Rule, SECRET_PREFIXES, SignedIn, client_address,
     extract::{Standing, bearer, cookie},
     origin::{Origin, origin},
 };
-use crate::{ApiError, AppState, api::Path, app::client_address};
+use crate::{ApiError, AppState, api::Path};
 
 /// Holds the requests of one endpoint to its rule. Who is signed in is then among the request's extensions.
 pub(crate) async fn guard(State((state, rule)): State<(AppState, Rule)>, request: Request, next: Next) -> Response {
@@ -64,7 +64,7 @@ fn refuse_secrets(query: &str) -> Result<(), ApiError> {
 
 fn authenticate(parts: &Parts, state: &AppState) -> Result<SignedIn, ApiError> {
     let headers = &parts.headers;
-    let address = client_address(&parts.extensions);
+    let address = client_address(&parts.extensions, headers, &state.config().trusted_proxies);
     let secret = match (headers.get(header::AUTHORIZATION), cookie(headers)) {
         (Some(_), _) => bearer(headers).ok_or_else(|| {
             let sentence =
@@ -198,7 +198,7 @@ pub(crate) fn admit_to(signed_in: &SignedIn, sandbox: &Sandbox) -> Result<(), Ap
 
 fn stands(signed_in: &SignedIn, what: &str, owner: &UserName, sandbox: Option<&Sandbox>) -> Result<Standing, ApiError> {
     let user = signed_in.session.user();
-    let shares = |sandbox: &Sandbox| sandbox.shared_with.contains(user);
+    let shares = |sandbox: &Sandbox| sandbox.shared_with.iter().any(|with| with.is(user));
     match () {
         () if owner == user => Ok(Standing::Owner),
         () if signed_in.role == Role::Admin => Ok(Standing::Admin),

@@ -19,8 +19,9 @@ const IN_ALL: u32 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Address(IpAddr),
-    User(UserName),
-    Both(IpAddr, UserName),
+    /// In lower case, as below.
+    User(String),
+    Both(IpAddr, String),
 }
 
 /// Counts attempts per address, per user, and per both.
@@ -77,7 +78,8 @@ impl Limiter {
     /// Takes back an attempt that succeeded, and the user's before it from that address.
     pub fn succeeded(&self, address: IpAddr, user: &UserName) {
         self.undecided(address, user);
-        self.counts().remove(&Key::Both(network(address), user.clone()));
+        let [_, both, _] = keys(address, user);
+        self.counts().remove(&both);
     }
 
     fn limits(&self) -> [u32; 3] {
@@ -91,8 +93,8 @@ impl Limiter {
 }
 
 fn keys(address: IpAddr, user: &UserName) -> [Key; 3] {
-    let address = network(address);
-    [Key::Address(address), Key::Both(address, user.clone()), Key::User(user.clone())]
+    let (address, user) = (network(address), user.as_str().to_lowercase());
+    [Key::Address(address), Key::Both(address, user.clone()), Key::User(user)]
 }
 
 /// Who has one IPv6 address has the 2⁶⁴ beside it.

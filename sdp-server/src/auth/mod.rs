@@ -2,6 +2,7 @@
 //!
 //! Every endpoint has a [`Rule`], and one guard holds requests to it before their handler is asked.
 
+mod address;
 mod extract;
 mod guard;
 mod limiter;
@@ -14,6 +15,7 @@ mod token;
 use sdp_core::{ErrorCode, UserName};
 
 pub use self::{
+    address::Network,
     extract::SignedIn,
     limiter::Limiter,
     people::People,
@@ -22,6 +24,7 @@ pub use self::{
     token::{enrol, hash, new_token, rotate, same},
 };
 pub(crate) use self::{
+    address::client_address,
     extract::{Standing, bearer, cookie},
     guard::{admit_to, guard},
     people::ChangeError,

@@ -91,7 +91,7 @@ impl People {
     /// What somebody may do; none when they are locked out.
     pub fn role(&self, user: &UserName) -> Option<Role> {
         let known = self.known();
-        if self.config.admins.contains(user) {
+        if self.is_admin(user) {
             return Some(Role::Admin);
         }
         if known.locked_out.contains(&folded(user)) {
@@ -100,9 +100,14 @@ impl People {
         Some(known.users.get(user).and_then(|user| user.role).unwrap_or(self.config.default_role))
     }
 
+    /// Whether the configuration makes somebody an admin.
+    fn is_admin(&self, user: &UserName) -> bool {
+        self.config.admins.contains(user) || self.config.admins.iter().any(|admin| admin.is(user))
+    }
+
     /// Whether somebody ever signed in.
     pub fn is_known(&self, user: &UserName) -> bool {
-        self.known().users.contains_key(user)
+        self.known().find(user).is_some()
     }
 
     /// Everybody who ever signed in, by name.
@@ -112,26 +117,27 @@ impl People {
 
     /// Somebody who signed in.
     pub fn user(&self, name: &UserName) -> Option<User> {
-        self.known().users.get(name).map(|user| self.shown(user))
+        self.known().find(name).map(|user| self.shown(user))
     }
 
     fn shown(&self, user: &UserRecord) -> User {
-        let is_admin = self.config.admins.contains(&user.name);
+        let is_admin = self.is_admin(&user.name);
         let role = if is_admin { Role::Admin } else { user.role.unwrap_or(self.config.default_role) };
         let UserRecord { name, first_seen, last_seen, .. } = user.clone();
         User { name, role, disabled: user.disabled && !is_admin, first_seen, last_seen }
     }
 
-    /// Takes note that somebody signed in.
-    pub(crate) async fn signed_in(&self, name: &UserName) -> Result<(), StoreError> {
+    /// Takes note that somebody signed in. Gives their name as it was spelled the first time, under which they are known.
+    pub(crate) async fn signed_in(&self, name: &UserName) -> Result<UserName, StoreError> {
         let _turn = self.changing.lock().await;
         let now = crate::store::now();
         let new = UserRecord { name: name.clone(), role: None, disabled: false, first_seen: now, last_seen: now };
-        let before = self.known().users.get(name).cloned();
+        let before = self.known().find(name).cloned();
         let user = UserRecord { last_seen: now, ..before.unwrap_or(new) };
         self.store.save_user(&user).await?;
+        let name = user.name.clone();
         self.known().keep(user);
-        Ok(())
+        Ok(name)
     }
 
     /// Changes what somebody may do; what is absent stays. None when they never signed in.
@@ -142,8 +148,8 @@ impl People {
         disabled: Option<bool>,
     ) -> Result<Option<User>, ChangeError> {
         let _turn = self.changing.lock().await;
-        let Some(before) = self.known().users.get(name).cloned() else { return Ok(None) };
-        if self.config.admins.contains(name) {
+        let Some(before) = self.known().find(name).cloned() else { return Ok(None) };
+        if self.is_admin(name) {
             let sentence = format!(
                 "{name} is an admin by `auth.admins` in the server's configuration, which alone can change that"
             );
@@ -156,7 +162,7 @@ impl People {
         known.keep(user.clone());
         if user.disabled {
             // Streams that were opened with them end.
-            known.tokens.values().filter(|kept| kept.token.user == *name).for_each(|kept| kept.ended.cancel());
+            known.tokens.values().filter(|kept| kept.token.user == user.name).for_each(|kept| kept.ended.cancel());
         }
         Ok(Some(self.shown(&user)))
     }
@@ -263,6 +269,11 @@ impl People {
 }
 
 impl Known {
+    /// Somebody, however their name is spelled.
+    fn find(&self, name: &UserName) -> Option<&UserRecord> {
+        self.users.get(name).or_else(|| self.users.values().find(|user| user.name.is(name)))
+    }
+
     fn keep(&mut self, user: UserRecord) {
         self.users.insert(user.name.clone(), user);
         self.locked_out = self.users.values().filter(|user| user.disabled).map(|user| folded(&user.name)).collect();

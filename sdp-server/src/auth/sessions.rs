@@ -61,11 +61,10 @@ impl Sessions {
         Self { idle, absolute, kept: Mutex::default() }
     }
 
-    /// Starts a session and gives its token.
-    pub fn start(&self, credentials: Credentials, now: Instant) -> (SecretString, Session) {
+    /// Starts a session of `user`, who may have spelled their name otherwise for the git host, and gives its token.
+    pub fn start(&self, user: UserName, credentials: Credentials, now: Instant) -> (SecretString, Session) {
         let token = token::new_token(SESSION_TOKEN);
         let expires_at = Timestamp::now().saturating_add(self.absolute).unwrap_or(Timestamp::MAX);
-        let user = credentials.username().clone();
         let session = Session { user, credentials: Some(credentials), expires_at };
         let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
@@ -135,7 +134,7 @@ mod tests {
     fn started(now: Instant) -> (Sessions, String) {
         let sessions = Sessions::new(10 * MINUTE, 30 * MINUTE);
         let credentials = Credentials::new(UserName::new("ada").unwrap(), "hunter2".into());
-        let (token, _) = sessions.start(credentials, now);
+        let (token, _) = sessions.start(credentials.username().clone(), credentials, now);
         (sessions, token.expose_secret().to_owned())
     }
 
@@ -161,9 +160,11 @@ mod tests {
     fn all_of_a_persons_sessions_end_at_once_and_say_so() {
         let now = Instant::now();
         let (sessions, first) = started(now);
-        let credentials = |user: &str| Credentials::new(UserName::new(user).unwrap(), "x".into());
-        let (second, _) = sessions.start(credentials("ada"), now);
-        let (others, _) = sessions.start(credentials("bob"), now);
+        let start = |user: &str| {
+            let user = UserName::new(user).unwrap();
+            sessions.start(user.clone(), Credentials::new(user, "x".into()), now)
+        };
+        let ((second, _), (others, _)) = (start("ada"), start("bob"));
         let (_, ended) = sessions.find(&first, now).unwrap();
         assert_eq!(sessions.end_all(&"ada".parse().unwrap()), 2);
         assert!(ended.is_cancelled() && sessions.find(second.expose_secret(), now).is_none());
@@ -176,7 +177,8 @@ mod tests {
         let (sessions, used) = started(now);
         for n in 1..=2 * PER_USER as u64 {
             let at = now + Duration::from_millis(n);
-            sessions.start(Credentials::new(UserName::new("ada").unwrap(), "x".into()), at);
+            let user = UserName::new("ada").unwrap();
+            sessions.start(user.clone(), Credentials::new(user, "x".into()), at);
             assert!(sessions.find(&used, at + Duration::from_micros(1)).is_some());
         }
         assert_eq!(sessions.kept.lock().unwrap().len(), PER_USER);

@@ -106,6 +106,25 @@ async fn an_admin_gives_roles_and_locks_people_out() {
 }
 
 #[tokio::test]
+async fn somebody_who_spells_their_name_otherwise_is_the_same_person() {
+    let plane = Plane::new().await;
+    let (mut agent, admin, _) = plane.ready(inventory(&["eredar"])).await;
+    let bob = Api::sign_in(plane.address(), &mut agent, "bob").await;
+    assert_eq!(bob.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
+    assert_eq!(admin.put("/api/users/BOB", json!({ "role": "viewer" })).await.0, 200);
+    let again = Api::sign_in(plane.address(), &mut agent, "Bob").await;
+    let (_, me) = again.get("/api/me").await;
+    assert_eq!((&me["user"], &me["role"]), (&json!("bob"), &json!("viewer")));
+    assert_eq!(admin.put("/api/users/bob", json!({ "role": "developer" })).await.0, 200);
+    assert_eq!(again.patch("/api/sandboxes/pay", json!({ "shared_with": ["EVE"] })).await.0, 200);
+    let eve = Api::sign_in(plane.address(), &mut agent, "eve").await;
+    assert_eq!(eve.patch("/api/sandboxes/pay", json!({ "expires_in": "2d" })).await.0, 200);
+    assert_eq!(Api::sign_in(plane.address(), &mut agent, "ADA").await.get("/api/me").await.1["role"], "admin");
+    assert_eq!(admin.get("/api/users").await.1.as_array().unwrap().len(), 3);
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_kept_as_a_hash_and_ends() {
     let plane = Plane::new().await;
     let (mut agent, _, _) = plane.ready(inventory(&["eredar"])).await;

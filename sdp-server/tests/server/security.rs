@@ -69,6 +69,32 @@ async fn another_sites_page_changes_nothing_with_a_browsers_cookie() {
 }
 
 #[tokio::test]
+async fn a_browser_is_told_which_other_sites_pages_may_read_what() {
+    let plane = Plane::with(|config| config.allowed_origins = vec!["https://tools.example".into()]).await;
+    let api = Api::new(plane.address());
+    let asked = [("access-control-request-method", "PUT"), ("access-control-request-headers", "if-match")];
+    for (origin, allowed) in [("https://tools.example", true), ("https://evil.example", false)] {
+        for (method, headers) in [(Method::OPTIONS, &asked[..]), (Method::GET, &[])] {
+            let headers = [&[("origin", origin)], headers].concat();
+            let answer = api.raw(method, "/api/templates", &headers, String::new()).await;
+            let told = answer.headers().get("access-control-allow-origin");
+            assert_eq!(told.map(|value| value.to_str().unwrap()), allowed.then_some(origin));
+        }
+    }
+    let headers = [&[("origin", "https://tools.example")], &asked[..]].concat();
+    let answer = api.raw(Method::OPTIONS, "/api/templates", &headers, String::new()).await;
+    assert!(answer.headers()["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
+    assert!(answer.headers()["access-control-allow-headers"].to_str().unwrap().contains("if-match"));
+    plane.server.shutdown().await;
+
+    let plane = Plane::new().await;
+    let headers = [("origin", "https://tools.example")];
+    let answer = Api::new(plane.address()).raw(Method::GET, "/api/templates", &headers, String::new()).await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"), "nobody is allowed unless it is said");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
 async fn another_sites_page_opens_no_websocket_with_a_browsers_cookie() {
     let plane = Plane::with(|config| config.allowed_origins = vec!["https://tools.example".into()]).await;
     let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;

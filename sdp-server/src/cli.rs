@@ -10,7 +10,9 @@ use sdp_core::{
     AgentName, AuditSubject,
     api::audit::AuditAction,
     config::{ConfigError, Layers},
-    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr},
+    daemon::{
+        LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr, supervisor,
+    },
     problem::chain,
 };
 use secrecy::ExposeSecret;
@@ -300,11 +302,14 @@ async fn audit(store: &Store, action: AuditAction, name: &AgentName) -> Result<(
 async fn serve(config: ServerConfig) -> Result<(), String> {
     let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut server = Server::bind(config).await.map_err(|error| chain(&error))?;
+    supervisor::ready();
+    supervisor::status(&format!("serving on {}", server.local_addr()));
     tokio::select! {
         () = signals.wait() => {}
         () = server.join() => return Err("the server ended of itself; its log says why".into()),
     }
     tracing::info!("stopping");
+    supervisor::stopping();
     server.shutdown().await;
     Ok(())
 }

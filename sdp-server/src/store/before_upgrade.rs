@@ -21,8 +21,8 @@ const KEPT: usize = 3;
 /// Copies the database at `path` to `backups/` beside it, if it has data and is to be brought up to version `latest`,
 /// and removes all copies but the newest.
 pub(super) fn keep_copy(connection: &Connection, path: &Path, latest: usize) -> Result<(), StoreError> {
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 || version >= latest {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 || version as usize >= latest {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new("")).join(FOLDER);

@@ -99,8 +99,8 @@ async fn the_database_is_copied_as_it_was_before_it_is_upgraded_and_only_then() 
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let copied = Connection::open(&copy).unwrap();
-    let version: usize = copied.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    let deployments: usize = copied.query_row("SELECT count(*) FROM deployments", [], |row| row.get(0)).unwrap();
+    let version: u32 = copied.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let deployments: u32 = copied.query_row("SELECT count(*) FROM deployments", [], |row| row.get(0)).unwrap();
     assert_eq!((version, deployments), (1, 5));
     drop(copied);
 
@@ -146,6 +146,6 @@ async fn a_database_that_cannot_be_copied_is_not_upgraded() {
     std::fs::write(dir.path().join("backups"), "in the way").unwrap();
     let error = Store::open(&path).unwrap_err().to_string();
     assert!(error.starts_with("failed to copy the database to") && error.contains("before the upgrade"), "{error}");
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, 1);
 }

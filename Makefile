@@ -1,4 +1,4 @@
-.PHONY: help demo dashboard story screenshots test schemathesis torture fuzz lint bench
+.PHONY: help demo dashboard story screenshots release reproduced operators test schemathesis torture fuzz lint bench
 
 dashboard := sdp-server/dashboard
 
@@ -30,6 +30,19 @@ story: dashboard ## Go through every page of the dashboard with a browser, on th
 screenshots: dashboard ## Every page of the dashboard in both themes, into sdp-server/dashboard/screenshots
 	@.ci/setup --browser
 	cargo run --quiet --package sdp-examples --bin playground -- node $(dashboard)/e2e/screenshots.mjs
+
+release: $(dashboard)/node_modules/.package-lock.json ## What operators install, into target/release-VERSION: static programs, packages, SBOM, checksums
+	@.ci/setup --release
+	@$(MAKE) --no-print-directory $(dashboard)/dist/index.html
+	@.ci/release $(VERSION)
+
+reproduced: ## Build the release in two other folders and compare every byte (long)
+	@.ci/setup --release
+	@.ci/reproduced
+
+operators: release ## Rehearse an operator's first years on clean Debian machines without a network (ten minutes and more)
+	@.ci/setup --machines
+	@.ci/operators
 
 test: dashboard ## Every test, on the real parts
 	@.ci/setup

@@ -64,42 +64,14 @@ pub enum Command {
     },
 }
 
-const AFTER_HELP: &str = r#"A first configuration:
-
-  name = "micro-92"
-  server = "ws://sdp.example:3452/ws/agent"
-  token_file = "/etc/sdp/agent.token"   # what `sdp-server agent add micro-92` printed
-  data_dir = "/var/lib/sdp-agent"
-  advertise = "10.0.0.92"               # the host that routes to deployments here use
-
-  [deployer]
-  kind = "docker"                       # or "swarm"; or "process", without Docker
-  publish = "10.0.0.92"                 # the address that host ports are published on
-  port_range = "20000-29999"
-  network_pool = "10.231.0.0/19"        # sandboxes' networks are made from these addresses
-  drain = "10s"                         # how long a replaced instance may finish its requests
-  builds = 2                            # as many at once; default: one for each core
-  min_free_mib = 1024                   # deployments are refused while a disk has less
-
-  [[repo]]
-  name = "eredar"
-  service = "eredar"                    # the gateway's key is eredar_url
-  path = "/srv/repos/eredar"            # cloned from remote if absent
-  remote = "https://git.example/scm/shop/eredar.git"
-  recipe = "go"                         # or "php", "command"
-  image = "alpine:3.20"                 # never pulled: `docker load` it
-  container_port = 8080
-  health = { http = "/healthz", timeout = "30s" }
-
-  [gateway]                             # only on the gateway's machine
-  repo = "erangel-ocean"
-  config = "application/config/config.php"
-  reload = "deployer"                   # the instance deployed here; or "none", or a pid file:
-                                        # { pid-file = { path = "/run/apache2/apache2.pid", program = "apache2" } }
-
+const AFTER_HELP: &str = concat!(
+    "A first configuration:\n\n",
+    include_str!("../packaging/sdp-agent.toml"),
+    r#"
 Every key can be set by an environment variable, SDP_AGENT__DEPLOYER__KIND=process, and by a flag,
 --set deployer.kind=process. The flag wins over the variable, the variable over the file. The
-token can be given in SDP_AGENT__TOKEN instead of a file."#;
+token can be given in SDP_AGENT__TOKEN instead of a file."#
+);
 
 impl Cli {
     /// The configuration of file, environment and flags.

@@ -60,7 +60,8 @@ fn the_packaged_files_have_every_key_and_are_valid_with_all_of_them() {
     let found = keys_in(SERVER_FILE);
     assert_eq!(missing(&keys, |key| found.contains(key)), Vec::<&String>::new());
     let text = whole(SERVER_FILE);
-    ServerConfig::load(Layers::new().file("sdp-server.toml", text), Vec::new(), &[]).unwrap_or_else(|it| panic!("{it}"));
+    ServerConfig::load(Layers::new().file("sdp-server.toml", text), Vec::new(), &[])
+        .unwrap_or_else(|it| panic!("{it}"));
 
     let keys = config_keys::<AgentConfig>();
     assert!(keys.len() > 40, "{keys:?}");

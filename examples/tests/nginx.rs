@@ -64,9 +64,8 @@ fn nginx(dir: &Path, server: &str) -> Nginx {
         assert!(site.contains(theirs), "sdp.conf says no more {theirs}");
         site = site.replace(theirs, &ours);
     }
-    let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|of| {
-        format!("    {of}_temp_path {};\n", dir.join(of).display())
-    });
+    let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|of| format!("    {of}_temp_path {};\n", dir.join(of).display()));
     let text = format!(
         "daemon off;\nmaster_process off;\npid {pid};\nerror_log stderr warn;\nevents {{}}\nhttp {{\n    access_log off;\n{}{site}}}\n",
         folders.concat(),
@@ -150,13 +149,17 @@ async fn people_and_agents_come_through_nginx_to_a_path_of_a_shared_name() {
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     let audit: Page<AuditEntry> = api.get("/api/audit?limit=100").await.unwrap();
     let addresses: Vec<_> = audit.items.iter().filter_map(|entry| entry.address.as_ref()).collect();
-    assert!(!addresses.is_empty() && addresses.iter().all(|address| address.to_string() == "127.0.0.1"), "{addresses:?}");
+    assert!(
+        !addresses.is_empty() && addresses.iter().all(|address| address.to_string() == "127.0.0.1"),
+        "{addresses:?}"
+    );
 
     // A browser's WebSocket: same origin with the port that it sees, over what passes upgrades on.
     let upgrade = |origin: &str| {
         let request = client.get(format!("{base}/ws/events")).header(header::ORIGIN, origin);
         let request = request.header("connection", "upgrade").header("upgrade", "websocket");
-        let request = request.header("sec-websocket-version", "13").header("sec-websocket-key", "c2RwIHNkcCBzZHAgc2RwIQ==");
+        let request =
+            request.header("sec-websocket-version", "13").header("sec-websocket-key", "c2RwIHNkcCBzZHAgc2RwIQ==");
         request.bearer_auth(api.token()).send()
     };
     let own = upgrade(&format!("http://localhost:{}", nginx.plain)).await.unwrap();

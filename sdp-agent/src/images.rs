@@ -81,9 +81,6 @@ mod tests {
             NeededImage { image: "php:8.3-apache".into(), repos: vec![repo("erangel-ocean")], present: false },
         ];
         let table = table(&needed);
-        assert_eq!(
-            table,
-            "there    alpine:3.20     for eredar, illidan\nmissing  php:8.3-apache  for erangel-ocean\n"
-        );
+        assert_eq!(table, "there    alpine:3.20     for eredar, illidan\nmissing  php:8.3-apache  for erangel-ocean\n");
     }
 }

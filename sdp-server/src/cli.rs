@@ -10,9 +10,7 @@ use sdp_core::{
     AgentName, AuditSubject,
     api::audit::AuditAction,
     config::{ConfigError, Layers},
-    daemon::{
-        LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr, supervisor,
-    },
+    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr, supervisor},
     problem::chain,
 };
 use secrecy::ExposeSecret;

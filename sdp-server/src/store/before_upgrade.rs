@@ -31,7 +31,11 @@ pub(super) fn keep_copy(connection: &Connection, path: &Path, latest: usize) -> 
         StoreError::Backup { path, source }
     };
     // Sandboxes' variables are in it.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| failed(&folder, Arc::new(error)))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|error| failed(&folder, Arc::new(error)))?;
     let at = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
     // By name the oldest comes first, whatever its schema.
     let copy = folder.join(format!("sdp-{at}-schema-{version}.db"));

@@ -154,13 +154,17 @@ async fn people_and_agents_come_through_nginx_to_a_path_of_a_shared_name() {
         "{addresses:?}"
     );
 
-    // A browser's WebSocket: same origin with the port that it sees, over what passes upgrades on.
+    // A browser's WebSocket, with its cookie: from a page of the origin that the browser sees, and from no other.
+    let body = serde_json::json!({ "username": USER, "password": PASSWORD });
+    let signed_in = client.post(format!("{base}/api/login")).json(&body).send().await.unwrap();
+    let cookie = signed_in.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
+    assert!(cookie.contains("Secure"), "{cookie}");
     let upgrade = |origin: &str| {
         let request = client.get(format!("{base}/ws/events")).header(header::ORIGIN, origin);
         let request = request.header("connection", "upgrade").header("upgrade", "websocket");
         let request =
             request.header("sec-websocket-version", "13").header("sec-websocket-key", "c2RwIHNkcCBzZHAgc2RwIQ==");
-        request.bearer_auth(api.token()).send()
+        request.header(header::COOKIE, cookie.split(';').next().unwrap_or_default()).send()
     };
     let own = upgrade(&format!("http://localhost:{}", nginx.plain)).await.unwrap();
     assert_eq!(own.status(), StatusCode::SWITCHING_PROTOCOLS);

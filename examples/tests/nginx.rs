@@ -171,7 +171,7 @@ async fn people_and_agents_come_through_nginx_to_a_path_of_a_shared_name() {
     assert_eq!(upgrade("http://localhost:1").await.unwrap().status(), StatusCode::FORBIDDEN);
 
     // The dashboard's page below the path, with what it loads.
-    let page = client.get(format!("{base}/sandboxes")).send().await.unwrap();
+    let page = client.get(format!("{base}/sandboxes")).header(header::ACCEPT, "text/html").send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     let page = page.text().await.unwrap();
     match page.split_once("<base href=\"") {

@@ -1,4 +1,4 @@
-.PHONY: help demo dashboard story screenshots test python overhead schemathesis torture fuzz lint bench
+.PHONY: help demo dashboard story screenshots release reproduced operators test python overhead schemathesis torture fuzz lint bench
 
 dashboard := sdp-server/dashboard
 python := target/python/bin
@@ -31,6 +31,19 @@ story: dashboard ## Go through every page of the dashboard with a browser, on th
 screenshots: dashboard ## Every page of the dashboard in both themes, into sdp-server/dashboard/screenshots (README=1: the README's)
 	@.ci/setup --browser
 	cargo run --quiet --package sdp-examples --bin playground -- node $(dashboard)/e2e/screenshots.mjs
+
+release: $(dashboard)/node_modules/.package-lock.json ## What operators install, into target/release-VERSION: static programs, packages, SBOM, checksums
+	@.ci/setup --release
+	@$(MAKE) --no-print-directory $(dashboard)/dist/index.html
+	@.ci/release $(VERSION)
+
+reproduced: ## Build the release in two other folders and compare every byte (long)
+	@.ci/setup --release
+	@.ci/reproduced
+
+operators: release ## Rehearse an operator's first years on clean Debian machines without a network (ten minutes and more)
+	@.ci/setup --machines
+	@.ci/operators
 
 test: dashboard ## Every test, on the real parts
 	@.ci/setup
@@ -74,6 +87,7 @@ fuzz: ## Fuzz the frame decoder and the log reader (needs a nightly compiler; TI
 	cd sdp-server && cargo +nightly fuzz run event_log -- -max_total_time=$(or $(TIME),60)
 
 lint: dashboard ## Formatting, lints and documentation
+	shellcheck --severity warning .ci/* examples/*/bundle examples/*/load examples/*/sdp-install examples/*/rehearse examples/*/build examples/*/enrol */packaging/scripts/*
 	cd $(dashboard) && npm run --silent lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -168,6 +168,11 @@ impl Agent {
         }
     }
 
+    /// Accepts no more deployments, and returns when those that were under way have ended.
+    pub async fn finish(&self) {
+        self.work.finish().await;
+    }
+
     /// Stops: no new work, what is under way is cancelled and undone, the last events are sent if
     /// the server takes them soon; those it does not take wait on disk for the next start.
     pub async fn shutdown(self) {

@@ -9,11 +9,14 @@ use clap::{Parser, Subcommand};
 use sdp_core::{
     Verdict,
     config::{ConfigError, Layers},
-    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr},
+    daemon::{
+        FinishSignal, LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr,
+        supervisor,
+    },
     problem::chain,
 };
 
-use crate::{Agent, AgentConfig, doctor};
+use crate::{Agent, AgentConfig, LinkState, doctor, images};
 
 /// Runs SDP's agent: it dials the control plane, deploys branches on this machine when asked, and
 /// on the gateway's machine switches the gateway's routes.
@@ -32,7 +35,8 @@ pub struct Cli {
     /// How to log: `text`, or `json` for machines.
     #[arg(long, global = true, env = "SDP_AGENT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// What to do; without any, the agent runs until it is told to stop (SIGTERM or Ctrl-C).
+    /// What to do; without any, the agent runs until it is told to stop: SIGTERM or Ctrl-C cancels what is under way,
+    /// SIGQUIT finishes it first.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -50,44 +54,24 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Lists the images that the configured repos need, and says which of them are not on this machine.
+    ///
+    /// Exits with 0 when all are there, with 1 when one is missing or the engine cannot be asked.
+    Images {
+        /// Prints them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-const AFTER_HELP: &str = r#"A first configuration:
-
-  name = "micro-92"
-  server = "ws://sdp.example:3452/ws/agent"
-  token_file = "/etc/sdp/agent.token"   # what `sdp-server agent add micro-92` printed
-  data_dir = "/var/lib/sdp-agent"
-  advertise = "10.0.0.92"               # the host that routes to deployments here use
-
-  [deployer]
-  kind = "docker"                       # or "swarm"; or "process", without Docker
-  publish = "10.0.0.92"                 # the address that host ports are published on
-  port_range = "20000-29999"
-  network_pool = "10.231.0.0/19"        # sandboxes' networks are made from these addresses
-  drain = "10s"                         # how long a replaced instance may finish its requests
-  builds = 2                            # as many at once; default: one for each core
-  min_free_mib = 1024                   # deployments are refused while a disk has less
-
-  [[repo]]
-  name = "eredar"
-  service = "eredar"                    # the gateway's key is eredar_url
-  path = "/srv/repos/eredar"            # cloned from remote if absent
-  remote = "https://git.example/scm/shop/eredar.git"
-  recipe = "go"                         # or "php", "command"
-  image = "alpine:3.20"                 # never pulled: `docker load` it
-  container_port = 8080
-  health = { http = "/healthz", timeout = "30s" }
-
-  [gateway]                             # only on the gateway's machine
-  repo = "erangel-ocean"
-  config = "application/config/config.php"
-  reload = "deployer"                   # the instance deployed here; or "none", or a pid file:
-                                        # { pid-file = { path = "/run/apache2/apache2.pid", program = "apache2" } }
-
+const AFTER_HELP: &str = concat!(
+    "A first configuration:\n\n",
+    include_str!("../packaging/sdp-agent.toml"),
+    r#"
 Every key can be set by an environment variable, SDP_AGENT__DEPLOYER__KIND=process, and by a flag,
 --set deployer.kind=process. The flag wins over the variable, the variable over the file. The
-token can be given in SDP_AGENT__TOKEN instead of a file."#;
+token can be given in SDP_AGENT__TOKEN instead of a file."#
+);
 
 impl Cli {
     /// The configuration of file, environment and flags.
@@ -128,19 +112,63 @@ impl Cli {
                     _ => Ok(()),
                 }
             }
+            Some(Command::Images { json }) => {
+                let needed = images::needed(&config).await.map_err(|error| chain(&error))?;
+                let text = match json {
+                    true => serde_json::to_string_pretty(&needed).map_err(|error| error.to_string())? + "\n",
+                    false => images::table(&needed),
+                };
+                io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())?;
+                match needed.iter().filter(|needed| !needed.present).count() {
+                    0 => Ok(()),
+                    missing => Err(format!("{missing} image(s) missing: {}", images::CURE)),
+                }
+            }
             None => serve(config).await,
         }
     }
 }
 
 async fn serve(config: AgentConfig) -> Result<(), String> {
-    let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be received: {error}"))?;
+    let uncaught = |error| format!("signals cannot be received: {error}");
+    let mut signals = StopSignals::catch().map_err(uncaught)?;
+    let mut finish = FinishSignal::catch().map_err(uncaught)?;
     let mut agent = Agent::start(config).await.map_err(|error| chain(&error))?;
-    tokio::select! {
-        () = signals.wait() => {}
+    // A server that is away is no reason not to be ready: deployments go on without it.
+    supervisor::ready();
+    let telling = tokio::spawn(tell(agent.link()));
+    let finishes = tokio::select! {
+        () = signals.wait() => false,
+        () = finish.wait() => true,
         () = agent.join() => return Err("the agent ended of itself; its log says why".into()),
+    };
+    telling.abort();
+    if finishes {
+        tracing::info!("finishing the deployments that are under way; SIGTERM cancels them");
+        supervisor::status("finishing the deployments that are under way");
+        tokio::select! {
+            () = signals.wait() => {}
+            () = agent.finish() => {}
+        }
     }
     tracing::info!("stopping");
+    supervisor::stopping();
     agent.shutdown().await;
     Ok(())
+}
+
+/// Tells the supervisor how the connection to the server stands.
+async fn tell(mut link: tokio::sync::watch::Receiver<LinkState>) {
+    loop {
+        let status = match &*link.borrow_and_update() {
+            LinkState::Connecting => "dialling the server".into(),
+            LinkState::Connected { server, .. } => format!("connected to the server, version {server}"),
+            LinkState::Refused(problem) => format!("refused by the server: {}", problem.detail),
+            LinkState::Away { reason } => format!("not connected: {reason}"),
+        };
+        supervisor::status(&status);
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub mod config;
 mod disk;
 pub mod doctor;
 mod error;
+pub mod images;
 mod inventory;
 pub mod link;
 pub mod outbox;

@@ -59,6 +59,10 @@ struct Inner {
     table: Mutex<Table>,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    /// Cancelled when no more deployments are accepted, and those under way go on to their ends.
+    finishing: CancellationToken,
+    /// Changes whenever a deployment has ended.
+    ended: watch::Sender<()>,
     /// Whether what an earlier agent left is cleaned up.
     ready: watch::Sender<bool>,
     gateway_changed: watch::Sender<()>,
@@ -116,6 +120,8 @@ impl Work {
             table: Mutex::new(table),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            finishing: CancellationToken::new(),
+            ended: watch::Sender::new(()),
             ready: watch::Sender::new(false),
             gateway_changed: watch::Sender::new(()),
             deserted: watch::Sender::new(()),
@@ -141,6 +147,10 @@ impl Work {
         }
         if inner.stopping.is_cancelled() {
             return Err(Problem::new(ErrorCode::AgentAway, "the agent is stopping; try again when it is back"));
+        }
+        if inner.finishing.is_cancelled() {
+            let sentence = "the agent restarts as soon as the deployments under way have ended; try again after that";
+            return Err(Problem::new(ErrorCode::AgentAway, sentence));
         }
         inner.parts.admission.admit(&request.key.repo)?;
         let storage =
@@ -235,6 +245,20 @@ impl Work {
     /// Says that the gateway may be on another branch.
     pub(crate) fn gateway_may_have_changed(&self) {
         self.inner.gateway_changed.send_replace(());
+    }
+
+    /// Accepts no more deployments, and returns when those that were under way have ended.
+    pub(crate) async fn finish(&self) {
+        let mut ended = self.inner.ended.subscribe();
+        {
+            // Under the lock: a deployment is accepted before this, and waited for, or refused.
+            let _table = self.inner.table();
+            self.inner.finishing.cancel();
+        }
+        while self.inner.table().known.values().any(|known| !known.ended) {
+            // The sender lives as long as `self`.
+            ended.changed().await.ok();
+        }
     }
 
     /// Accepts nothing more, cancels what is under way, and returns when all of it has ended.
@@ -373,6 +397,7 @@ impl Attempt {
         };
         tracing::info!(%deployment, %key, %state, "deployment ended");
         inner.table().end(deployment);
+        inner.ended.send_replace(());
         inner.tell_gateway(&key.repo);
     }
 

@@ -1,5 +1,7 @@
 //! What SDP's daemons do alike around their libraries: overrides on the command line, a log on
-//! standard error, an end on SIGTERM or Ctrl-C.
+//! standard error, an end on SIGTERM or Ctrl-C, word of themselves to the supervisor.
+
+pub mod supervisor;
 
 use std::io::{self, IsTerminal};
 
@@ -118,5 +120,24 @@ impl StopSignals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// SIGQUIT, caught from the moment this is made: end, but finish first what is under way.
+#[derive(Debug)]
+pub struct FinishSignal(Signal);
+
+impl FinishSignal {
+    /// Starts to catch it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::quit())?))
+    }
+
+    /// Waits for it.
+    pub async fn wait(&mut self) {
+        self.0.recv().await;
     }
 }

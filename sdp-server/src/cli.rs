@@ -10,7 +10,7 @@ use sdp_core::{
     AgentName, AuditSubject,
     api::audit::AuditAction,
     config::{ConfigError, Layers},
-    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr},
+    daemon::{LogFormat, StopSignals, environment, keep_memory_private, key_and_value, log_to_stderr, supervisor},
     problem::chain,
 };
 use secrecy::ExposeSecret;
@@ -97,95 +97,20 @@ pub enum AgentCommand {
     },
 }
 
-const AFTER_HELP: &str = r#"A first configuration (every key may be left out):
-
-  listen = "127.0.0.1:3452"
-  data_dir = "/var/lib/sdp-server"      # sdp.db and logs/
-  auth_agent = "gateway"                # who checks sign-ins; default: a connected agent, best with a gateway
-  gateway_agent = "gateway"             # needed only where several agents have a gateway
-  allowed_origins = []                  # other sites whose pages may use the API
-  trusted_proxies = []                  # whose X-Forwarded-For is believed, such as ["127.0.0.1", "10.1.0.0/16"]
-  sandbox_lifetime = "7d"
-  connections = 20000                   # at once; more wait
-
-  [sandboxes]
-  upkeep = "10s"                        # how often the expired are torn down, and what is left is tried again
-  idle_after = "12h"                    # unused ones go to sleep after this; without it never
-
-  [auth]
-  admins = []                           # git users who may do everything, such as ["ada"]
-  default_role = "developer"            # of everybody else who can sign in; or "viewer"
-
-  [session]
-  idle = "8h"
-  absolute = "24h"
-  cookie_secure = false                 # true behind TLS
-
-  [login]
-  attempts = 5                          # failed ones, per user and address, within
-  window = "1m"
-
-  [agents]
-  hello = "10s"
-  ping = "5s"
-  silence = "15s"
-  request = "30s"
-  reconcile = "30s"                     # how often what should run is compared with what runs
-
-  [tls]                                 # without it: behind a proxy that has TLS, or on a private network
-  certificate = "/etc/sdp/tls.pem"      # and the authorities' below it; read again when it changes
-  key = "/etc/sdp/tls.key"
-
-  [traces]                              # of deployments, to an OpenTelemetry collector
-  endpoint = "http://127.0.0.1:4318/v1/traces"
-
-  [logs]                                # of deployments that have ended
-  keep = "90d"
-  total_mib = 10240                     # beyond it the oldest go
-
-  [events]                              # of /ws/events
-  keep = 10000                          # for who was away
-
-  [deliveries]                          # what is sent to others
-  timeout = "15s"
-  first = "1s"                          # the first pause after a failure; they double, up to
-  longest = "5m"
-  give_up = "1d"
-  expiring = "1d"                       # how long before its end a sandbox is told of
-
-Pull requests of a Bitbucket have sandboxes, and others are told what happens:
-
-  public_url = "https://sdp.example"    # at the top: for links to this server
-
-  [[bitbucket]]
-  name = "corp"                         # its webhooks come to /api/webhooks/bitbucket/corp
-  kind = "data-center"                  # or "cloud"
-  url = "https://bitbucket.example"
-  secret_file = "/etc/sdp/corp.secret"  # the webhook's; or SDP_SERVER__BITBUCKET__CORP__SECRET
-  token_file = "/etc/sdp/corp.token"    # for build statuses and comments; or SDP_SERVER__BITBUCKET__CORP__TOKEN
-  owner = "bitbucket"                   # whose the sandboxes are
-
-  [[bitbucket.repo]]
-  slug = "SHOP/eredar"
-  repo = "eredar"
-  template = "checkout"
-  environment = "default"
-  expires_in = "3d"
-  follow_pushes = false
-
-  [[webhook]]
-  name = "chat"
-  url = "https://chat.example/hooks/sdp"
-  secret_file = "/etc/sdp/chat.secret"  # or SDP_SERVER__WEBHOOK__CHAT__SECRET
-  events = ["deployment-failed"]        # everything when left out
-
+const AFTER_HELP: &str = concat!(
+    "A first configuration:\n\n",
+    include_str!("../packaging/sdp-server.toml"),
+    r#"
 Every key can be set by an environment variable, SDP_SERVER__SESSION__IDLE=2h, and by a flag,
---set session.idle=2h. The flag wins over the variable, the variable over the file.
+--set session.idle=2h. The flag wins over the variable, the variable over the file. Secrets of integrations can be given
+in SDP_SERVER__BITBUCKET__CORP__SECRET, SDP_SERVER__BITBUCKET__CORP__TOKEN and SDP_SERVER__WEBHOOK__CHAT__SECRET instead
+of files.
 
 First steps:
 
   sdp-server agent add micro-92 > micro-92.token    # copy it to the agent's token_file
-  sdp-server                                        # then open http://127.0.0.1:3452/"#;
+  sdp-server                                        # then open http://127.0.0.1:3452/"#
+);
 
 impl Cli {
     /// The configuration of file, environment and flags.
@@ -300,11 +225,14 @@ async fn audit(store: &Store, action: AuditAction, name: &AgentName) -> Result<(
 async fn serve(config: ServerConfig) -> Result<(), String> {
     let mut signals = StopSignals::catch().map_err(|error| format!("signals cannot be received: {error}"))?;
     let mut server = Server::bind(config).await.map_err(|error| chain(&error))?;
+    supervisor::ready();
+    supervisor::status(&format!("serving on {}", server.local_addr()));
     tokio::select! {
         () = signals.wait() => {}
         () = server.join() => return Err("the server ended of itself; its log says why".into()),
     }
     tracing::info!("stopping");
+    supervisor::stopping();
     server.shutdown().await;
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::{
     AgentConfig, adapters,
     config::DeployerKind,
     disk::{self, MIB, Unreadable},
+    images::{self, NeededImage},
 };
 
 pub(super) fn token(config: &AgentConfig) -> Finding {
@@ -72,15 +73,15 @@ pub(super) async fn deployer(config: &AgentConfig) -> Vec<Finding> {
     if config.deployer.kind == DeployerKind::Swarm {
         findings.push(swarm(config).await);
     }
-    let images: BTreeSet<_> = config.repo.iter().filter_map(image).collect();
-    let images: Vec<_> = images.into_iter().collect();
-    let found = match docker.missing_images(&images).await {
-        Ok(missing) if missing.is_empty() => Finding::ok("images", format!("all there: {}", images.join(", "))),
-        Ok(missing) => Finding::broken(
-            "images",
-            format!("missing: {}", missing.join(", ")),
-            "images are never pulled: `docker save` them where they are, and `docker load` them here",
-        ),
+    let names = |needed: &[NeededImage], present| {
+        let names = needed.iter().filter(|needed| needed.present == present).map(|needed| needed.image.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let found = match images::of(config, &docker).await {
+        Ok(needed) if needed.iter().all(|needed| needed.present) => {
+            Finding::ok("images", format!("all there: {}", names(&needed, true)))
+        }
+        Ok(needed) => Finding::broken("images", format!("missing: {}", names(&needed, false)), images::CURE),
         Err(error) => Finding::broken("images", chain(&error), "see the engine's log"),
     };
     findings.push(found);
@@ -101,10 +102,6 @@ async fn swarm(config: &AgentConfig) -> Finding {
         Ok(Err(error)) => Finding::broken(check, chain(&error), cure),
         Err(_) => Finding::broken(check, "no answer", cure),
     }
-}
-
-fn image(repo: &RepoSpec) -> Option<&str> {
-    repo.image.as_deref().or_else(|| repo.recipe.default_image())
 }
 
 pub(super) fn toolchains(config: &AgentConfig) -> Vec<Finding> {

@@ -191,12 +191,63 @@ async fn help_shows_a_first_configuration_that_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(Path::new("-"), &["--help"]).await;
     let help = text(&output.stdout);
-    let (first, rest) = (help.find("  name = \"micro-92\"").unwrap(), help.find("Every key can be set").unwrap());
-    let repo = "[[repo]]\nname = 'erangel-ocean'\npath = '/srv/repos/erangel-ocean'\nremote = 'https://g/x.git'\nrecipe = 'php'\n";
+    let (first, rest) = (help.find("# sdp-agent:").unwrap(), help.find("Every key can be set").unwrap());
     let path = dir.path().join("sdp-agent.toml");
-    std::fs::write(&path, format!("{}\n{repo}", &help[first..rest])).unwrap();
+    std::fs::write(&path, &help[first..rest]).unwrap();
     std::fs::write(dir.path().join("token"), TOKEN).unwrap();
     let token = format!("token_file={}", dir.path().join("token").display());
     let output = run(&path, &["check-config", "--set", &token]).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// What a daemon tells its supervisor, until it is what is waited for.
+async fn told(socket: &tokio::net::UnixDatagram, wanted: &str) {
+    patiently(wanted, async {
+        loop {
+            let mut message = [0; 1024];
+            let length = socket.recv(&mut message).await.unwrap();
+            if text(&message[..length]).lines().any(|line| line == wanted) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_tells_its_supervisor_how_it_is_and_ends_when_it_has_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = write_config(dir.path(), &format!("ws://{}/ws/agent", listener.local_addr().unwrap()), "");
+    let supervisor = tokio::net::UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    let mut command = daemon(&config, &[]);
+    let child = command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "300000").spawn().unwrap();
+    // It is ready without a server, and says that it has none.
+    told(&supervisor, "READY=1").await;
+    let (stream, _) = patiently("a connection", listener.accept()).await.unwrap();
+    drop(stream);
+    drop(listener);
+    told(&supervisor, "WATCHDOG=1").await;
+    told(&supervisor, "WATCHDOG=1").await;
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-QUIT", &pid]).status().await.unwrap().success());
+    told(&supervisor, "STOPPING=1").await;
+    let output = patiently("the daemon's end", child.wait_with_output()).await.unwrap();
+    let log = text(&output.stderr);
+    assert!(output.status.success() && log.contains("finishing the deployments"), "{log}");
+}
+
+#[tokio::test]
+async fn it_lists_the_images_that_it_needs_or_says_why_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = "[[repo]]\nname = 'eredar'\npath = '/srv/eredar'\nremote = 'https://g/x.git'\nrecipe = 'go'\n";
+    let config = write_config(dir.path(), "ws://127.0.0.1:1/ws/agent", "");
+    let with_repo = std::fs::read_to_string(&config).unwrap() + repo;
+    std::fs::write(&config, with_repo).unwrap();
+    let output = run(&config, &["images", "--json"]).await;
+    assert_eq!((output.status.success(), text(&output.stdout).trim()), (true, "[]"), "processes need none");
+
+    let socket = format!("deployer.socket={}", dir.path().join("absent.sock").display());
+    let output = run(&config, &["images", "--set", "deployer.kind=docker", "--set", &socket]).await;
+    assert!(!output.status.success() && text(&output.stderr).contains("engine"), "{}", text(&output.stderr));
 }

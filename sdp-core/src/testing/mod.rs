@@ -4,6 +4,7 @@
 //! or a gateway. A new backend is correct when its trait's suite in [`conformance`] passes.
 
 mod clock;
+mod config_keys;
 pub mod conformance;
 mod deployer;
 mod disks;
@@ -13,6 +14,7 @@ mod routes;
 mod sinks;
 
 pub use clock::ManualClock;
+pub use config_keys::config_keys;
 pub use deployer::{Behaviour, MemoryDeployer};
 pub use disks::ForgetfulDisk;
 pub use repos::MemoryRepos;

@@ -92,6 +92,14 @@ pub enum StoreError {
         /// SQLite's reason.
         source: Arc<rusqlite::Error>,
     },
+    /// It cannot be copied before its schema is changed, and so is not changed.
+    #[error("failed to copy the database to {} before the upgrade: make room there, or correct its permissions", path.display())]
+    Backup {
+        /// The copy.
+        path: PathBuf,
+        /// The reason.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// The schema cannot be brought up to date.
     #[error("failed to upgrade the database {}", path.display())]
     Migrate {

@@ -79,3 +79,73 @@ async fn ports_in_use_are_held_after_the_upgrade() {
     assert_eq!(store.chosen_port(id("0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e52")).await.unwrap(), None, "nobody knows");
     assert_eq!(store.reconcile_ports().await.unwrap(), 0);
 }
+
+/// The copies in `backups/`, oldest first.
+fn copies(dir: &tempfile::TempDir) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir.path().join("backups"));
+    let mut copies: Vec<_> = entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    copies.sort();
+    copies
+}
+
+#[tokio::test]
+async fn the_database_is_copied_as_it_was_before_it_is_upgraded_and_only_then() {
+    let (dir, store) = upgraded();
+    drop(store);
+    let copy = match &copies(&dir)[..] {
+        [copy] => copy.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let copied = Connection::open(&copy).unwrap();
+    let version: u32 = copied.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let deployments: u32 = copied.query_row("SELECT count(*) FROM deployments", [], |row| row.get(0)).unwrap();
+    assert_eq!((version, deployments), (1, 5));
+    drop(copied);
+
+    drop(Store::open(&dir.path().join("sdp.db")).unwrap());
+    assert_eq!(copies(&dir), [copy], "there was nothing to upgrade");
+    let new = tempfile::tempdir().unwrap();
+    drop(Store::open(&new.path().join("sdp.db")).unwrap());
+    assert_eq!(copies(&new), Vec::<std::path::PathBuf>::new(), "there was nothing to copy");
+}
+
+#[tokio::test]
+async fn only_the_last_copies_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let upgrade = |user: &str| {
+        let path = dir.path().join("sdp.db");
+        for suffix in ["", "-wal", "-shm"] {
+            std::fs::remove_file(dir.path().join(format!("sdp.db{suffix}"))).ok();
+        }
+        let mut connection = Connection::open(&path).unwrap();
+        migrations().to_version(&mut connection, 1).unwrap();
+        connection.execute("INSERT INTO sandboxes VALUES ('pay', 'default', ?1, 1000, 9000)", [user]).unwrap();
+        drop(connection);
+        drop(Store::open(&path).unwrap());
+    };
+    std::fs::create_dir(dir.path().join("backups")).unwrap();
+    std::fs::write(dir.path().join("backups/sdp-20200101T000000.000000Z-schema-1.db.partial"), "torn").unwrap();
+    std::fs::write(dir.path().join("backups/kept.db"), "somebody's own").unwrap();
+    ["ada", "bob", "cyd", "dan"].map(upgrade);
+    let mut copies = copies(&dir);
+    assert!(copies.remove(0).ends_with("kept.db"));
+    let owner = |copy: &std::path::PathBuf| -> String {
+        Connection::open(copy).unwrap().query_row("SELECT owner FROM sandboxes", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(copies.iter().map(owner).collect::<Vec<_>>(), ["bob", "cyd", "dan"]);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_copied_is_not_upgraded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sdp.db");
+    let mut connection = Connection::open(&path).unwrap();
+    migrations().to_version(&mut connection, 1).unwrap();
+    std::fs::write(dir.path().join("backups"), "in the way").unwrap();
+    let error = Store::open(&path).unwrap_err().to_string();
+    assert!(error.starts_with("failed to copy the database to") && error.contains("before the upgrade"), "{error}");
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 1);
+}

@@ -4,10 +4,12 @@
 //! - What a write answered survives a crash and a power loss (WAL, `synchronous=FULL`).
 //! - One thread writes; what waits is committed together. Reads go through a few connections of
 //!   their own and see every write that was answered before.
-//! - Migrations go forward only. A database of a newer version is refused.
+//! - Migrations go forward only, after the database was copied to `backups/` beside it. One of a newer version is
+//!   refused.
 
 mod agents;
 mod audit;
+mod before_upgrade;
 mod changes;
 mod deployments;
 mod environments;
@@ -82,10 +84,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `path`, makes it when it is absent, and brings its schema up to date.
+    /// Opens the database at `path`, makes it when it is absent, and brings its schema up to date; one that has data is
+    /// copied to `backups/` first.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Corrupt`], [`StoreError::Open`], [`StoreError::Migrate`].
+    /// [`StoreError::Newer`], [`StoreError::Corrupt`], [`StoreError::Open`], [`StoreError::Backup`],
+    /// [`StoreError::Migrate`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path).map_err(|error| open_error(path, error))?;
         prepare(&connection).map_err(|error| open_error(path, error))?;
@@ -95,6 +99,7 @@ impl Store {
         if damage != "ok" {
             return Err(StoreError::Corrupt { path: path.into(), reason: damage });
         }
+        before_upgrade::keep_copy(&connection, path, MIGRATIONS.len())?;
         migrations().to_latest(&mut connection).map_err(|error| match error {
             rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
                 StoreError::Newer(path.into())

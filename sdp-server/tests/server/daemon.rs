@@ -211,3 +211,33 @@ async fn nobody_is_told_anything_over_https_whom_nobody_vouches_for() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[tokio::test]
+async fn it_tells_its_supervisor_when_it_serves_that_it_lives_and_when_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = tokio::net::UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    let told = async |wanted: &str| {
+        patiently(async {
+            loop {
+                let mut message = [0; 1024];
+                let length = supervisor.recv(&mut message).await.unwrap();
+                let message = String::from_utf8_lossy(&message[..length]).into_owned();
+                if message.lines().any(|line| line.starts_with(wanted)) {
+                    return;
+                }
+            }
+        })
+        .await;
+    };
+    let data = dir.path().join("data");
+    let mut command = sdp_server(&data);
+    command.env("NOTIFY_SOCKET", dir.path().join("notify")).env("WATCHDOG_USEC", "300000");
+    let (mut child, address, _log) = serving(&mut command).await;
+    told("READY=1").await;
+    told(&format!("STATUS=serving on {address}")).await;
+    told("WATCHDOG=1").await;
+    told("WATCHDOG=1").await;
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    told("STOPPING=1").await;
+    assert!(patiently(tokio::task::spawn_blocking(move || child.wait())).await.unwrap().unwrap().success());
+}

@@ -429,8 +429,7 @@ async fn finishing_waits_for_what_is_under_way_and_accepts_nothing_new() {
     let mut connection = server.welcome(Log::new()).await;
     let under_way = connection.deploy(&quick("eredar"), "main").await;
     connection.until_building(under_way).await;
-    let finishing = agent.finish();
-    tokio::pin!(finishing);
+    let mut finishing = Box::pin(agent.finish());
     assert!(futures_util::poll!(&mut finishing).is_pending());
 
     let late = request(&quick("eredar"), "feature/x");

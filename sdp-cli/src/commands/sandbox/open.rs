@@ -1,7 +1,7 @@
 //! `sdp sandbox open`.
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     process::{Command, Stdio},
 };
 
@@ -58,9 +58,5 @@ fn open(url: &str) -> io::Result<()> {
     let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let mut command = Command::new(program);
     let status = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::new(ErrorKind::Other, format!("{program} ended with {status}")))
-    }
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{program} ended with {status}"))) }
 }

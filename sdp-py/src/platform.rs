@@ -118,10 +118,11 @@ impl Platform {
         let stop = async {
             let name: AgentName = name.parse().map_err(|error| failed(&error))?;
             let agent = running.lock().await.agents.remove(&name);
-            match agent {
-                Some(agent) => Ok(agent.shutdown().await),
-                None => Err(Failure::settings(format!("there is no agent {name} in this process"))),
-            }
+            let Some(agent) = agent else {
+                return Err(Failure::settings(format!("there is no agent {name} in this process")));
+            };
+            agent.shutdown().await;
+            Ok(())
         };
         finish(py, stop)?.map_err(|failure: Failure| failure.into_err(py))
     }

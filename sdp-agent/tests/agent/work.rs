@@ -430,17 +430,18 @@ async fn finishing_waits_for_what_is_under_way_and_accepts_nothing_new() {
     let under_way = connection.deploy(&quick("eredar"), "main").await;
     connection.until_building(under_way).await;
     let mut finishing = Box::pin(agent.finish());
-    assert!(futures_util::poll!(&mut finishing).is_pending());
+    assert!(futures_util::poll!(finishing.as_mut()).is_pending());
 
     let late = request(&quick("eredar"), "feature/x");
     let refused = connection.call(RequestBody::Deploy { request: Box::new(late), credentials: None }).await;
     assert_eq!(refused.unwrap_err().code, ErrorCode::AgentAway);
     // What was accepted before may be asked for again, and everything else goes on.
     assert!(connection.call(RequestBody::Instances).await.is_ok());
-    assert!(futures_util::poll!(&mut finishing).is_pending());
+    assert!(futures_util::poll!(finishing.as_mut()).is_pending());
 
     connection.call(RequestBody::Cancel { deployment: under_way }).await.unwrap();
     connection.until_state(under_way, DeploymentState::Cancelled).await;
-    patiently("the end", finishing).await;
+    patiently("the end", finishing.as_mut()).await;
+    drop(finishing);
     agent.shutdown().await;
 }

@@ -93,8 +93,13 @@ impl Requests {
                 return Ok(ReplyBody::Disks { disks: disks.collect() });
             }
             RequestBody::Examine => {
-                let _turn = self.examining.lock().await;
-                let mut examination = doctor::examine(&self.config).await;
+                let examined = cancel.run_until_cancelled(async {
+                    let _turn = self.examining.lock().await;
+                    doctor::examine(&self.config).await
+                });
+                let Some(mut examination) = examined.await else {
+                    return Err(Problem::new(ErrorCode::Timeout, "nobody waits for the examination any more"));
+                };
                 self.redact(&mut examination);
                 return Ok(ReplyBody::Examined { examination });
             }

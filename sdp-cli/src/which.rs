@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use sdp_core::{Deployment, DeploymentId, RepoName, SandboxName, api::DeploymentFilter, client::Client};
+use sdp_core::{Deployment, DeploymentId, RepoName, SandboxName, UserName, api::DeploymentFilter, client::Client};
 
 use crate::{error::CliError, git};
 
@@ -29,7 +29,8 @@ impl std::str::FromStr for Which {
 /// The arguments that name one.
 #[derive(Debug, Args)]
 pub(crate) struct WhichDeployment {
-    /// A deployment's id, or a repo for its newest; the repo of this checkout when left out.
+    /// A deployment's id, or a repo for its newest; the repo of this checkout when left out. What changes something takes
+    /// your own newest, unless a sandbox is named.
     #[arg(value_name = "DEPLOYMENT|REPO")]
     which: Option<Which>,
     /// With a repo: its newest in this sandbox.
@@ -38,8 +39,19 @@ pub(crate) struct WhichDeployment {
 }
 
 impl WhichDeployment {
-    /// Finds it.
+    /// Finds it, to look at.
     pub(crate) async fn find(&self, client: &Client) -> Result<Deployment, CliError> {
+        self.newest(client, None).await
+    }
+
+    /// Finds it, to change: somebody else's only by its id or in its sandbox.
+    pub(crate) async fn find_to_change(&self, client: &Client) -> Result<Deployment, CliError> {
+        let is_named = matches!(self.which, Some(Which::Id(_))) || self.sandbox.is_some();
+        let user = if is_named { None } else { Some(client.me().await?.user) };
+        self.newest(client, user).await
+    }
+
+    async fn newest(&self, client: &Client, user: Option<UserName>) -> Result<Deployment, CliError> {
         let repo = match &self.which {
             Some(Which::Id(id)) => return Ok(client.deployment(*id).await?),
             Some(Which::Newest(repo)) => repo.clone(),
@@ -48,13 +60,18 @@ impl WhichDeployment {
         let filter = DeploymentFilter {
             repo: Some(repo.clone()),
             sandbox: self.sandbox.clone(),
+            user: user.clone(),
             limit: Some(1),
             ..DeploymentFilter::default()
         };
         let newest = client.deployments(&filter).await?.items.into_iter().next();
         newest.ok_or_else(|| {
             let place = self.sandbox.as_ref().map(|name| format!(" in sandbox {name}")).unwrap_or_default();
-            CliError::nothing(format!("nothing of {repo} was ever deployed{place}"), "`sdp history` shows what was")
+            let who = user.as_ref().map(|user| format!(" by {user}")).unwrap_or_default();
+            CliError::nothing(
+                format!("nothing of {repo} was ever deployed{place}{who}"),
+                "`sdp history` shows what was",
+            )
         })
     }
 }

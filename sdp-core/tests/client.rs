@@ -142,6 +142,21 @@ async fn what_creates_is_sent_again_with_the_same_key() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_not_created_again_and_what_is_under_way_is_waited_for() {
+    let server = Scripted::new(vec![problem(503, "agent-away", r#","retryable":true"#)]).await;
+    let error = server.client.create_sandbox(&pay()).await.unwrap_err();
+    assert_eq!((error.code(), server.requests().len()), (Some(ErrorCode::AgentAway), 1));
+
+    let busy = problem(409, "conflict", r#","retryable":true,"retry_after":0"#);
+    let mut script = vec![busy; 5];
+    script.push(json("201 Created", SANDBOX));
+    let server = Scripted::new(script).await;
+    assert_eq!(server.client.create_sandbox(&pay()).await.unwrap().owner.as_str(), "ada");
+    let keys = server.headers("idempotency-key");
+    assert!(keys.len() == 6 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test]
 async fn what_changes_something_by_steps_is_sent_once() {
     let server = Scripted::new(vec![Act::Lose]).await;
     let (name, change) = ("pay".parse().unwrap(), ChangeSandbox::default());

@@ -108,7 +108,7 @@ of files.
 
 First steps:
 
-  sdp-server agent add micro-92 > micro-92.token    # copy it to the agent's token_file
+  (umask 077; sdp-server agent add micro-92 > micro-92.token)    # copy it to the agent's token_file
   sdp-server                                        # then open http://127.0.0.1:3452/"#
 );
 

@@ -28,7 +28,7 @@ pub(crate) enum Agents {
     },
     /// Enrols an agent and prints its token, once.
     #[command(after_help = "Example:
-  sdp agents enrol micro-92 > agent.token")]
+  (umask 077; sdp agents enrol micro-92 > agent.token)")]
     Enrol {
         /// Its name: lower-case letters, digits and hyphens.
         name: AgentName,

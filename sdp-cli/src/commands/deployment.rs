@@ -68,23 +68,23 @@ impl Deployment {
                 context.out.answer(&deployment, |it, look| shown(it, look, Timestamp::now()))
             }
             Self::Cancel(Which { which }) => {
-                let id = which.find(&client).await?.id;
+                let id = which.find_to_change(&client).await?.id;
                 done(context, &client.cancel_deployment(id).await?)
             }
             Self::Stop(Which { which }) => {
-                let id = which.find(&client).await?.id;
+                let id = which.find_to_change(&client).await?.id;
                 done(context, &client.stop_deployment(id).await?)
             }
             Self::Restart(Which { which }) => {
-                let id = which.find(&client).await?.id;
+                let id = which.find_to_change(&client).await?.id;
                 done(context, &client.restart_deployment(id).await?)
             }
             Self::Retry(Again { which, follow }) => {
-                let id = which.find(&client).await?.id;
+                let id = which.find_to_change(&client).await?.id;
                 begun(context, &client, client.retry_deployment(id, None).await?, follow).await
             }
             Self::Rollback(Again { which, follow }) => {
-                let id = which.find(&client).await?.id;
+                let id = which.find_to_change(&client).await?.id;
                 begun(context, &client, client.roll_back_deployment(id, None).await?, follow).await
             }
         }

@@ -45,6 +45,11 @@ impl Login {
             let me = client.me().await?;
             (client, me.user, me.role, me.expires_at)
         } else {
+            if !server.is_tls() && !server.is_loopback() {
+                context.out.warn(format!(
+                    "the way to {server} is not encrypted, and your password can be read on it: use https:// where the server has it"
+                ));
+            }
             let user = match self.user {
                 Some(user) => user,
                 None => ask_user()?,

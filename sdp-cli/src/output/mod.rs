@@ -131,14 +131,14 @@ impl Output {
     /// Says something beside the output.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.is_json {
-            self.tell(&format!("{}\n", self.err.paint(Tone::Dim, text)));
+            self.tell(&format!("{}\n", self.err.paint(Tone::Dim, clean(&text.to_string()))));
         }
     }
 
     /// Says that something should be known.
     pub(crate) fn warn(&self, text: impl Display) {
         if !self.is_json {
-            self.tell(&format!("{} {text}\n", self.err.paint(Tone::Warn, "warning:")));
+            self.tell(&format!("{} {}\n", self.err.paint(Tone::Warn, "warning:"), clean(&text.to_string())));
         }
     }
 

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Client, ClientError, call::Call, error::BoxError, retry::Pauses};
 use crate::problem::{ErrorCode, Problem, retry_after};
@@ -92,6 +92,7 @@ impl Client {
     /// Sends a request and reads the answer, if it is not a refusal. Sends it again where that is safe.
     pub(super) async fn send(&self, call: Call) -> Result<Answer, ClientError> {
         let mut pauses = Pauses::new(self.options());
+        let began = Instant::now();
         let mut is_uncertain = false;
         loop {
             let error = match self.attempt(&call).await {
@@ -105,7 +106,16 @@ impl Client {
                 answer => return answer,
             };
             is_uncertain |= !error.is_harmless();
-            let Some(pause) = pauses.after(&error, call.repeatable) else { return Err(error) };
+            if call.key.is_some()
+                && let Some(pause) = under_way(&error).map(|pause| pause.max(self.options().first_pause))
+                && began.elapsed() + pause < self.options().request_timeout
+            {
+                sleep(pause).await;
+                continue;
+            }
+            // What was created and refused is kept as failed: asked for again, it would be created again.
+            let repeatable = call.repeatable && (call.key.is_none() || error.problem().is_none());
+            let Some(pause) = pauses.after(&error, repeatable) else { return Err(error) };
             tracing::debug!(%call, %error, ?pause, "trying again");
             sleep(pause).await;
         }
@@ -226,6 +236,12 @@ impl Client {
     fn timed_out(&self, call: &Call, limit: Duration) -> ClientError {
         ClientError::TimedOut { server: self.address().to_string(), what: call.to_string(), limit }
     }
+}
+
+/// How long until it can be asked again what became of the same request, which is still being carried out.
+fn under_way(error: &ClientError) -> Option<Duration> {
+    let problem = error.problem().filter(|problem| problem.code == ErrorCode::Conflict && problem.retryable)?;
+    problem.retry_after.map(Duration::from_secs)
 }
 
 /// Whether an error came from TLS, however deep it is wrapped.

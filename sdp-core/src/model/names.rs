@@ -193,9 +193,10 @@ name_type! {
 }
 
 impl UserName {
-    /// Whether both name one person: git hosts do not tell `Ada` from `ada`.
+    /// Whether both name one person: git hosts do not tell `Ada` from `ada`. Letters beyond ASCII are told apart: some only
+    /// look alike.
     pub fn is(&self, other: &Self) -> bool {
-        self == other || self.0.to_lowercase() == other.0.to_lowercase()
+        self.0.eq_ignore_ascii_case(&other.0)
     }
 }
 

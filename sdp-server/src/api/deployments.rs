@@ -4,7 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
 use sdp_core::{
-    AuditSubject, Deployment, DeploymentId, DeploymentState, ErrorCode,
+    AuditSubject, Deployment, DeploymentId, DeploymentState, ErrorCode, Sandbox,
     api::{CreateDeployment, DeployAgain, DeploymentFilter, Page, audit::AuditAction},
     protocol::RequestBody,
 };
@@ -14,11 +14,11 @@ use super::{
     Json, MAX_LIMIT, Path, Query, check_limit,
     extract::Optional,
     in_full, rollback,
-    sandboxes::{SandboxPath, find_live as find_sandbox},
+    sandboxes::{SandboxPath, find_live as find_sandbox, find_record},
 };
 use crate::{
     ApiError, AppState,
-    auth::SignedIn,
+    auth::{self, SignedIn},
     hub::{Destination, Earlier},
     sandboxes::destination,
     store::Deed,
@@ -72,7 +72,11 @@ pub(super) async fn deploy_exactly(
     in_full(async move {
         // A service that is being taken out of its sandbox is not put back into it meanwhile.
         let _turn = match &destination.sandbox {
-            Some(sandbox) => Some(state.turns().take(&sandbox.name).await),
+            Some(sandbox) => {
+                let turn = state.turns().take(&sandbox.name).await;
+                check_still_there(&state, &signed_in, sandbox).await?;
+                Some(turn)
+            }
             None => None,
         };
         let subject = AuditSubject::instance(&destination.key(body.repo.clone()));
@@ -83,6 +87,18 @@ pub(super) async fn deploy_exactly(
         Ok((StatusCode::ACCEPTED, Json(deployment)))
     })
     .await
+}
+
+/// Refuses who waited for their turn until the sandbox was gone, or was another that has its name.
+async fn check_still_there(state: &AppState, signed_in: &SignedIn, sandbox: &Sandbox) -> Result<(), ApiError> {
+    let now = find_record(state, &sandbox.name).await?;
+    now.admit()?;
+    auth::admit_to(signed_in, &now.sandbox)?;
+    if now.sandbox.created_at != sandbox.created_at {
+        let sentence = format!("sandbox {} was deleted and made anew meanwhile: look, and ask again", sandbox.name);
+        return Err(ApiError::new(ErrorCode::Conflict, sentence));
+    }
+    Ok(())
 }
 
 /// What is done to one deployment, for the audit.

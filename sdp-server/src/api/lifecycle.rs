@@ -14,7 +14,11 @@ use super::{
     in_full,
     sandboxes::{SandboxPath, detail, find_record},
 };
-use crate::{ApiError, AppState, auth::SignedIn, sandboxes};
+use crate::{
+    ApiError, AppState,
+    auth::{self, SignedIn},
+    sandboxes,
+};
 
 /// Deploys every service of a sandbox. When all have ended, its wanted routes are set.
 pub(super) async fn deploy(
@@ -27,6 +31,7 @@ pub(super) async fn deploy(
         let _turn = state.turns().take(&path.name).await;
         let record = find_record(&state, &path.name).await?;
         record.admit()?;
+        auth::admit_to(&signed_in, &record.sandbox)?;
         let asker = signed_in.asker(credentials);
         let deployed = sandboxes::deploy_all(&state, &asker, record.sandbox, &record.shape.services).await?;
         let deed = |deployment: &Deployment| {

@@ -53,8 +53,9 @@ pub(crate) fn client_address(extensions: &Extensions, headers: &HeaderMap, trust
     let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
     // Mounted in another service, which has not said where requests come from.
     let mut address = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let told = headers.get_all(FORWARDED).iter().rev().filter_map(|value| value.to_str().ok());
-    for one in told.flat_map(|value| value.rsplit(',')) {
+    let told = headers.get_all(FORWARDED).iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    // Each for itself: what a client writes before it may be anything.
+    for one in told.map(|part| str::from_utf8(part).unwrap_or_default()) {
         if !trusted.iter().any(|network| network.contains(address)) {
             break;
         }
@@ -74,7 +75,7 @@ mod tests {
         let (mut extensions, mut headers) = (Extensions::new(), HeaderMap::new());
         extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 4000)));
         for value in forwarded {
-            headers.append(FORWARDED, value.parse().unwrap());
+            headers.append(FORWARDED, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let trusted: Vec<_> = trusted.iter().map(|network| network.parse().unwrap()).collect();
         client_address(&extensions, &headers, &trusted).to_string()
@@ -89,6 +90,7 @@ mod tests {
         assert_eq!(of("::ffff:127.0.0.1", &["192.0.2.7:1234"], &proxies), "192.0.2.7");
         assert_eq!(of("127.0.0.1", &["198.51.100.1, 192.0.2.7, 10.1.2.3"], &proxies), "192.0.2.7");
         assert_eq!(of("127.0.0.1", &["198.51.100.1", "192.0.2.7,10.1.2.3"], &proxies), "192.0.2.7");
+        assert_eq!(of("127.0.0.1", &["\u{fc}, 192.0.2.7"], &proxies), "192.0.2.7");
         assert_eq!(of("127.0.0.1", &["2001:db8::1"], &proxies), "2001:db8::1");
         assert_eq!(of("127.0.0.1", &["[2001:db8::1]:80"], &proxies), "2001:db8::1");
     }

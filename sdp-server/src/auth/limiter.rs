@@ -93,7 +93,7 @@ impl Limiter {
 }
 
 fn keys(address: IpAddr, user: &UserName) -> [Key; 3] {
-    let (address, user) = (network(address), user.as_str().to_lowercase());
+    let (address, user) = (network(address), user.as_str().to_ascii_lowercase());
     [Key::Address(address), Key::Both(address, user.clone()), Key::User(user)]
 }
 

@@ -281,5 +281,5 @@ impl Known {
 }
 
 fn folded(user: &UserName) -> String {
-    user.as_str().to_lowercase()
+    user.as_str().to_ascii_lowercase()
 }

@@ -201,9 +201,15 @@ pub(crate) async fn push(
     let Some(repo) = bitbucket.config.repo(repository).filter(|repo| repo.follow_pushes) else { return Ok(()) };
     let asker = Asker { user: bitbucket.config.owner.clone(), credentials: None };
     let mut later = None;
-    for record in state.store().sandbox_records().await? {
+    let service_of = |record: &SandboxRecord| {
         let service = record.shape.services.get(&repo.repo).filter(|service| service.branch == *branch).cloned();
-        let Some(service) = service.filter(|_| record.sandbox.state == SandboxState::Active) else { continue };
+        service.filter(|_| record.sandbox.state == SandboxState::Active)
+    };
+    for listed in state.store().sandbox_records().await?.iter().filter(|listed| service_of(listed).is_some()) {
+        // As it is once nobody else changes it: the service may be taken out meanwhile.
+        let _turn = state.turns().take(&listed.sandbox.name).await;
+        let Some(record) = state.store().sandbox_record(&listed.sandbox.name).await? else { continue };
+        let Some(service) = service_of(&record) else { continue };
         let own = state.store().pull_request_of(&record.sandbox.name).await?;
         if own.is_some_and(|own| own.source == bitbucket.config.name && own.repository == repo.slug) {
             continue;

@@ -43,7 +43,11 @@ pub(super) fn keep_copy(connection: &Connection, path: &Path, latest: usize) -> 
     empty(&partial).map_err(|error| failed(&partial, Arc::new(error)))?;
     // One transaction: the copy is of one moment, and compact.
     let copied = connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]);
-    copied.map_err(|error| failed(&partial, Arc::new(error)))?;
+    copied.map_err(|error| {
+        // On a full disk it would be in the way of the next attempt.
+        let _ = fs::remove_file(&partial);
+        failed(&partial, Arc::new(error))
+    })?;
     let synced = File::open(&partial).and_then(|file| file.sync_all()).and_then(|()| fs::rename(&partial, &copy));
     synced.and_then(|()| File::open(&folder)?.sync_all()).map_err(|error| failed(&copy, Arc::new(error)))?;
     tracing::info!(copy = %copy.display(), from = version, to = latest, "the database is copied and will be upgraded");

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -37,11 +37,16 @@ impl Readers {
     }
 
     fn with_connection<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = free().pop().ok_or(StoreError::Closed)?;
-        let result = snapshot(&connection, work);
-        free().push(connection);
-        result
+        let connection = self.free().pop().ok_or(StoreError::Closed)?;
+        let taken = Taken { readers: self, connection: Some(connection) };
+        match &taken.connection {
+            Some(connection) => snapshot(connection, work),
+            None => Err(StoreError::Closed),
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` on one connection, in one snapshot of the database.
@@ -63,13 +68,31 @@ impl Readers {
     }
 }
 
+/// A connection that goes back when this is dropped, also by a panic.
+struct Taken<'a> {
+    readers: &'a Readers,
+    connection: Option<Connection>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a look at the database could not be ended");
+        }
+        self.readers.free().push(connection);
+    }
+}
+
 fn snapshot<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     // Prepared once: for a row or two they would take longer than what is between them.
     connection.prepare_cached("BEGIN")?.execute([])?;
-    let result = work(connection);
+    let value = work(connection)?;
     connection.prepare_cached("COMMIT")?.execute([])?;
-    result
+    Ok(value)
 }

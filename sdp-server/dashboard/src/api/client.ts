@@ -20,9 +20,16 @@ function newKey(): string {
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A POST carries a key, so that asking again after a lost answer does not do it twice. */
+/** What the server does once, however often it is asked with the same key: what makes something. */
+const made = /\/api\/((agents|deployments|environments|sandboxes|templates|tokens)|sandboxes\/[^/]+\/deploy(ments)?|deployments\/[^/]+\/(retry|rollback)|agents\/[^/]+\/rotate)$/;
+
+/** Whether asking again after a lost answer does not do it twice. */
+export function isOnce(method: string, url: string): boolean {
+  return method === "POST" && made.test(new URL(url).pathname);
+}
+
 async function persistently(request: Request): Promise<Response> {
-  if (request.method !== "POST" || request.url.endsWith("/api/login")) return fetch(request);
+  if (!isOnce(request.method, request.url)) return fetch(request);
   request.headers.set("idempotency-key", newKey());
   for (const wait of [300, 1_000]) {
     try {

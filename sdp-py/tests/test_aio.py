@@ -39,6 +39,25 @@ def test_two_branches_are_deployed_side_by_side(world: World) -> None:
     run(world, body)
 
 
+def test_a_log_whose_follower_gives_up_again_and_again_is_followed_all_the_same(world: World) -> None:
+    async def body(client: sdp.aio.Client) -> None:
+        async with client.sandbox() as sandbox:
+            follow = (await sandbox.deploy("eredar", "main")).follow()
+            seqs = []
+            while True:
+                try:
+                    event = await follow.next(timeout=0.001)
+                except TimeoutError:
+                    continue
+                if event is None:
+                    break
+                seqs.append(event.seq)
+            assert len(seqs) > 5
+            assert seqs == list(range(1, len(seqs) + 1))
+
+    run(world, body)
+
+
 def test_a_cancelled_block_tears_its_sandbox_down(world: World) -> None:
     world.machine.behave("build-hangs")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
 from datetime import timedelta
-from typing import Any, Callable, Deque, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Protocol, Tuple, Union
 
 from . import _sdp
 from ._convert import seconds, write
@@ -86,15 +85,30 @@ class AsyncLines:
 
     def __init__(self, native: _sdp.Stream) -> None:
         self._native = native
-        # What came when nobody waited any more.
-        self._unread: Deque[str] = deque()
+        # The one read that is under way. Who stops waiting leaves it to the next, so that nothing is lost or overtaken.
+        self._read: Optional[asyncio.Future[Optional[str]]] = None
+        self._position: Optional[int] = None
 
     async def next(self, timeout: Timeout = None) -> Any:
         """The next, or None at the end. Loses nothing when it is cancelled."""
-        if self._unread:
-            return json.loads(self._unread.popleft())
-        text = await _outcome(self._native.begin_next, timeout, self._unread.append)
-        return None if text is None else json.loads(text)
+        limit = seconds(timeout)
+        while True:
+            if self._read is None:
+                self._position = self._native.position()
+                self._read, _ = _begin(self._native.begin_next)
+            read = self._read
+            await asyncio.wait({read}, timeout=limit)
+            if not read.done():
+                raise TimeoutError(f"that took longer than {limit} s")
+            # Otherwise somebody else waited for it too, and was first.
+            if self._read is read:
+                self._read = None
+                text = read.result()
+                return None if text is None else json.loads(text)
+
+    def position(self) -> Optional[int]:
+        """The number of what comes next, where it has one."""
+        return self._native.position() if self._read is None else self._position
 
     def end(self) -> Any:
         """How it ended, or None before."""
@@ -102,19 +116,14 @@ class AsyncLines:
         return None if text is None else json.loads(text)
 
 
-async def _outcome(
-    begin: Callable[[_Callback], _sdp.Task],
-    timeout: Timeout,
-    unread: Optional[Callable[[str], None]] = None,
-) -> Optional[str]:
+def _begin(begin: Callable[[_Callback], _sdp.Task]) -> Tuple[asyncio.Future[Optional[str]], _sdp.Task]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Optional[str]] = loop.create_future()
 
     def settle(answer: Optional[str], error: Optional[BaseException]) -> None:
         if future.done():
-            if unread is not None and answer is not None:
-                unread(answer)
-        elif error is not None:
+            return
+        if error is not None:
             future.set_exception(error)
         else:
             future.set_result(answer)
@@ -126,7 +135,11 @@ async def _outcome(
             # The loop has been closed: nobody waits any more.
             pass
 
-    task = begin(told)
+    return future, begin(told)
+
+
+async def _outcome(begin: Callable[[_Callback], _sdp.Task], timeout: Timeout) -> Optional[str]:
+    future, task = _begin(begin)
     try:
         limit = seconds(timeout)
         if limit is None:

@@ -52,7 +52,6 @@ class Changes(AsyncIterator[LiveEvent]):
     """What changes on the platform, as it does. It has no end."""
 
     def __init__(self, native: _sdp.Stream) -> None:
-        self._native = native
         self._lines = AsyncLines(native)
 
     def __aiter__(self) -> Changes:
@@ -76,4 +75,4 @@ class Changes(AsyncIterator[LiveEvent]):
     @property
     def position(self) -> Optional[int]:
         """The number of the event that comes next; pass it to ``client.events`` to go on here."""
-        return self._native.position()
+        return self._lines.position()

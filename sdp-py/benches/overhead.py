@@ -1,8 +1,8 @@
 """What a call of the package costs more than its HTTP round trip.
 
-Both ask the same server, in a process of its own or the one that SDP_SERVER and SDP_TOKEN name, for the same answer over
-one kept connection: the package, and a raw socket that writes a fixed request and reads the answer to its end. They take
-turns, so that a busy machine slows both.
+Both ask the same server, in a process of its own or the one that SDP_SERVER and SDP_TOKEN name, for the same answer
+over one kept connection: the package, and a raw socket that writes a fixed request and reads the answer to its end.
+They take turns, so that a busy machine slows both.
 """
 
 from __future__ import annotations

@@ -82,9 +82,10 @@ def measure(url: str, token: str) -> None:
             for _ in range(ROUNDS):
                 raws += timed(raw.call, CALLS // ROUNDS)
                 calls += timed(call, CALLS // ROUNDS)
-            one, other = statistics.median(raws), statistics.median(calls)
-            print(f"{name:20} raw {one:7.1f} µs   sdp {other:7.1f} µs   overhead {other - one:6.1f} µs")
-    print(f"target: at most {TARGET_US} µs; the medians of {CALLS} calls each, in turns")
+            for which, place in [("median", 4), ("quickest tenth", 0)]:
+                one, other = (statistics.quantiles(took, n=10)[place] for took in (raws, calls))
+                print(f"{name:18} {which:15} raw {one:7.1f} µs   sdp {other:7.1f} µs   overhead {other - one:6.1f} µs")
+    print(f"target: at most {TARGET_US} µs; {CALLS} calls each, in turns; others disturb the quickest tenth least")
 
 
 def main() -> None:

@@ -42,8 +42,15 @@ mod _sdp {
         ClientError::OWN_CODES.to_vec()
     }
 
+    /// Called when the interpreter begins to end.
+    #[pyfunction]
+    fn close(py: Python<'_>) {
+        crate::runtime::close(py);
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.py().import("atexit")?.call_method1("register", (module.getattr("close")?,)).map(drop)
     }
 }

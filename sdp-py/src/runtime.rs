@@ -3,7 +3,11 @@
 use std::{
     pin::pin,
     process,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -16,24 +20,69 @@ use tokio::{
 /// How often a waiting thread looks whether Ctrl-C was pressed.
 const SIGNALS: Duration = Duration::from_millis(50);
 
+/// How long the interpreter's end waits for those that tell it something.
+const FAREWELL: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A process's runtime.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    owner: u32,
+    pub(crate) runtime: Runtime,
+    /// How many of its threads use the interpreter now, or are about to.
+    telling: AtomicUsize,
+}
+
+/// Whether the interpreter ends: no thread of a runtime may touch it any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
 /// The runtime, and the process whose it is. It is asked for with the interpreter's lock held and kept for a moment, so
 /// that no `os.fork` happens meanwhile.
-static RUNTIME: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
+static RUNTIME: Mutex<Option<&'static Shared>> = Mutex::new(None);
 
 /// This process's runtime. A child that was forked gets one of its own: its parent's threads are not in it.
-pub(crate) fn runtime() -> PyResult<&'static Runtime> {
+pub(crate) fn shared() -> PyResult<&'static Shared> {
     let mut made = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((owner, runtime)) = *made
-        && owner == process::id()
-    {
-        return Ok(runtime);
+    if let Some(shared) = made.filter(|shared| shared.owner == process::id()) {
+        return Ok(shared);
     }
     let runtime = Builder::new_multi_thread().thread_name("sdp").enable_all().build();
     let runtime = runtime.map_err(|error| PyOSError::new_err(format!("no threads can be started: {error}")))?;
     // It lives as long as the process.
-    let runtime: &'static Runtime = Box::leak(Box::new(runtime));
-    *made = Some((process::id(), runtime));
-    Ok(runtime)
+    let shared: &'static Shared =
+        Box::leak(Box::new(Shared { owner: process::id(), runtime, telling: AtomicUsize::new(0) }));
+    *made = Some(shared);
+    Ok(shared)
+}
+
+/// This process's runtime itself.
+pub(crate) fn runtime() -> PyResult<&'static Runtime> {
+    shared().map(|shared| &shared.runtime)
+}
+
+impl Shared {
+    /// Uses the interpreter on a thread of the runtime's, unless it ends: then nobody waits any more.
+    pub(crate) fn tell(&self, what: impl FnOnce(Python<'_>)) {
+        self.telling.fetch_add(1, Ordering::SeqCst);
+        if !CLOSED.load(Ordering::SeqCst) {
+            // Others go on while this thread waits for the interpreter's lock.
+            tokio::task::block_in_place(|| Python::try_attach(what));
+        }
+        self.telling.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Called when the interpreter begins to end: a thread that were still using it then would crash.
+pub(crate) fn close(py: Python<'_>) {
+    CLOSED.store(true, Ordering::SeqCst);
+    let made = *RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(shared) = made.filter(|shared| shared.owner == process::id()) else { return };
+    py.detach(|| {
+        let end = Instant::now() + FAREWELL;
+        while shared.telling.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            thread::sleep(PAUSE);
+        }
+    });
 }
 
 /// Waits for a future without the interpreter's lock; none when `limit` has ended. Ctrl-C and other signals are

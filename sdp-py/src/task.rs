@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
-use crate::{error::Failure, process::OfProcess, runtime::runtime};
+use crate::{error::Failure, process::OfProcess, runtime::shared};
 
 /// Something under way, whose outcome a callback is told.
 #[pyclass(frozen, module = "sdp._sdp")]
@@ -27,26 +27,23 @@ pub(crate) fn begin(
     future: impl Future<Output = Result<Option<String>, Failure>> + Send + 'static,
     callback: Py<PyAny>,
 ) -> PyResult<Task> {
-    let task = runtime()?.spawn(async move {
+    let shared = shared()?;
+    let task = shared.runtime.spawn(async move {
         let outcome = future.await;
-        // Others go on while this thread waits for the interpreter's lock.
-        tokio::task::block_in_place(|| tell(&outcome, &callback));
+        shared.tell(|py| tell(py, &outcome, &callback));
     });
     Ok(Task { abort: OfProcess::new(task.abort_handle()) })
 }
 
-fn tell(outcome: &Result<Option<String>, Failure>, callback: &Py<PyAny>) {
-    // Not while the interpreter ends: nobody waits any more.
-    Python::try_attach(|py| {
-        let told = match outcome {
-            Ok(answer) => callback.call1(py, (answer.as_deref(), py.None())),
-            Err(failure) => match failure.exception(py) {
-                Ok(exception) => callback.call1(py, (py.None(), exception)),
-                Err(error) => callback.call1(py, (py.None(), error.into_value(py))),
-            },
-        };
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-        }
-    });
+fn tell(py: Python<'_>, outcome: &Result<Option<String>, Failure>, callback: &Py<PyAny>) {
+    let told = match outcome {
+        Ok(answer) => callback.call1(py, (answer.as_deref(), py.None())),
+        Err(failure) => match failure.exception(py) {
+            Ok(exception) => callback.call1(py, (py.None(), exception)),
+            Err(error) => callback.call1(py, (py.None(), error.into_value(py))),
+        },
+    };
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
 }

@@ -120,6 +120,24 @@ def test_what_cannot_be_used_after_a_fork_says_so(world: World) -> None:
         assert follow.next(timeout=60) is not None
 
 
+def test_the_interpreter_ends_while_answers_are_told(world: World) -> None:
+    environment = {**os.environ, "SDP_SERVER": world.platform.url, "SDP_TOKEN": world.client.token or ""}
+    script = """
+import asyncio, sdp
+async def main():
+    client = sdp.aio.Client()
+    await asyncio.gather(*(client.health() for _ in range(8)))
+    changes = client.events()
+    await changes.next()
+    for _ in range(8):
+        asyncio.ensure_future(changes.next())
+    await client.me()
+asyncio.run(main())
+"""
+    for _ in range(10):
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
 def test_errors_keep_their_class_in_other_threads(client: sdp.Client) -> None:
     with ThreadPoolExecutor(2) as pool:
         future = pool.submit(client.deployment, "0197f2c4-5b1e-7c3a-9d60-2f8a4c1b7e55")

@@ -15,6 +15,7 @@ __all__ = [
     "Task",
     "__version__",
     "client_codes",
+    "close",
     "server_codes",
 ]
 
@@ -24,6 +25,7 @@ _Callback = Callable[[Optional[str], Optional[BaseException]], None]
 
 def server_codes() -> List[Tuple[str, int, str]]: ...
 def client_codes() -> List[str]: ...
+def close() -> None: ...
 
 @final
 class Task:

@@ -128,7 +128,7 @@ async fn only_the_last_copies_are_kept() {
     std::fs::create_dir(dir.path().join("backups")).unwrap();
     std::fs::write(dir.path().join("backups/sdp-20200101T000000.000000Z-schema-1.db.partial"), "torn").unwrap();
     std::fs::write(dir.path().join("backups/kept.db"), "somebody's own").unwrap();
-    ["ada", "bob", "cyd", "dan"].map(upgrade);
+    ["ada", "bob", "cyd", "dan"].into_iter().for_each(upgrade);
     let mut copies = copies(&dir);
     assert!(copies.remove(0).ends_with("kept.db"));
     let owner = |copy: &std::path::PathBuf| -> String {

@@ -100,7 +100,7 @@ fn the_readmes_list_every_key() {
 #[test]
 fn help_shows_the_packaged_files() {
     use clap::CommandFactory;
-    let help = |mut command: clap::Command| command.term_width(0).render_long_help().to_string();
+    let help = |command: clap::Command| command.term_width(0).render_long_help().to_string();
     assert!(help(sdp_server::cli::Cli::command()).contains(SERVER_FILE.trim_end()));
     assert!(help(sdp_agent::cli::Cli::command()).contains(AGENT_FILE.trim_end()));
 }

@@ -132,9 +132,10 @@ async fn people_and_agents_come_through_nginx_to_a_path_of_a_shared_name() {
     let body = CreateDeployment::new("echo".parse().unwrap(), "main".parse().unwrap());
     let deployment = api.deploy(None, &body).await.unwrap();
     let mut lines = Vec::new();
-    let ended = api.follow(deployment.id, |event| match event {
-        EventKind::Log { stream: LogStream::Stdout, line, .. } => lines.push(line.clone()),
-        _ => {}
+    let ended = api.follow(deployment.id, |event| {
+        if let EventKind::Log { stream: LogStream::Stdout, line, .. } = event {
+            lines.push(line.clone());
+        }
     });
     assert_eq!(ended.await.unwrap().state, DeploymentState::Running);
     assert_eq!(lines, ["first", "second"]);

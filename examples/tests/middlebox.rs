@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use sdp_agent::{Agent, AgentConfig, LinkState, Parts};
 use sdp_core::{
-    Deployment, DeploymentState, Event, EventKind, LogStream, Transport, api::CreateDeployment, config::Layers,
+    Deployment, DeploymentState, Event, EventKind, LogStream, Transport, Verdict, api::CreateDeployment, config::Layers,
 };
 use sdp_examples::{
     api::Api,

@@ -21,7 +21,7 @@ use crate::{Agent, AgentConfig, LinkState, doctor, images};
 /// Runs SDP's agent: it dials the control plane, deploys branches on this machine when asked, and
 /// on the gateway's machine switches the gateway's routes.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = AFTER_HELP)]
+#[command(version, term_width = 0, after_long_help = AFTER_HELP)]
 pub struct Cli {
     /// The configuration file.
     #[arg(short, long, global = true, env = "SDP_AGENT_CONFIG", default_value = "/etc/sdp/sdp-agent.toml")]

@@ -26,7 +26,7 @@ const DEFAULT_CONFIG: &str = "/etc/sdp/sdp-server.toml";
 
 /// Runs SDP's control plane: the HTTP API, the agents' connections, the deployments' logs.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = AFTER_HELP)]
+#[command(version, term_width = 0, after_long_help = AFTER_HELP)]
 pub struct Cli {
     /// The configuration file; /etc/sdp/sdp-server.toml, if it exists, when not given.
     #[arg(short, long, global = true, env = "SDP_SERVER_CONFIG")]

@@ -71,9 +71,7 @@ async fn target(state: &AppState, named: Deployment) -> Result<Deployment, ApiEr
             let before = state.store().previous_good(&named, since).await?;
             before.ok_or_else(|| {
                 let Deployment { id, key, agent, .. } = &named;
-                refused(format!(
-                    "there is nothing to roll back to: nothing else of {key} than {id} is ran on {agent} before it"
-                ))
+                refused(format!("there is nothing to roll back to: nothing else of {key} ran on {agent} before {id}"))
             })
         }
         now if now.is_active() => {

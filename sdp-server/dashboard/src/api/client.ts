@@ -1,4 +1,5 @@
 import createClient from "openapi-fetch";
+import { isOnce } from "./once";
 import { asProblem } from "./problem";
 import type { paths } from "./schema";
 
@@ -19,14 +20,6 @@ function newKey(): string {
 }
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** What the server does once, however often it is asked with the same key: what makes something. */
-const made = /\/api\/((agents|deployments|environments|sandboxes|templates|tokens)|sandboxes\/[^/]+\/deploy(ments)?|deployments\/[^/]+\/(retry|rollback)|agents\/[^/]+\/rotate)$/;
-
-/** Whether asking again after a lost answer does not do it twice. */
-export function isOnce(method: string, url: string): boolean {
-  return method === "POST" && made.test(new URL(url).pathname);
-}
 
 async function persistently(request: Request): Promise<Response> {
   if (!isOnce(request.method, request.url)) return fetch(request);

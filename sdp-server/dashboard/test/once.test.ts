@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isOnce } from "../src/api/client";
+import { isOnce } from "../src/api/once";
 
 const at = (path: string) => `http://127.0.0.1:3452${path}`;
 

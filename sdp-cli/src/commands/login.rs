@@ -1,8 +1,12 @@
 //! `sdp login`.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    fs::File,
+    io::{self, BufRead, IsTerminal, Write},
+};
 
 use clap::Args;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use sdp_core::{Role, UserName, client::Client};
 use secrecy::SecretString;
 
@@ -114,7 +118,33 @@ fn ask_user() -> Result<UserName, CliError> {
     text.trim().parse().map_err(|error| CliError::usage(format!("{error}"), "type your user name of the git host"))
 }
 
+/// A terminal that shows nothing of what is typed, until this is dropped.
+struct Quiet {
+    terminal: File,
+    before: Termios,
+}
+
+impl Quiet {
+    /// None where nobody types.
+    fn begin() -> Option<Self> {
+        let terminal = File::open("/dev/tty").ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&terminal, OptionalActions::Now, &quiet).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
 fn ask_password(user: &UserName) -> Result<SecretString, CliError> {
+    // Before it is asked for: what is typed ahead is not shown either.
+    let _quiet = Quiet::begin();
     let typed = rpassword::prompt_password(format!("Git password of {user}: "));
     typed.map(secret).map_err(|source| CliError::Prompt { what: "the password", source })
 }

@@ -58,8 +58,8 @@ pub(crate) fn deployments(deployments: &[Deployment], now: Timestamp) -> Table {
 /// Sandboxes, a line each.
 pub(crate) fn sandboxes(sandboxes: &[ListedSandbox], now: Timestamp) -> Table {
     let mut table = Table::new(["name", "state", "owner", "environment", "made", "expires", "services"]);
-    for ListedSandbox { sandbox, services } in sandboxes {
-        let services: Vec<_> = services.iter().map(|(repo, branch)| format!("{repo}@{branch}")).collect();
+    for ListedSandbox { sandbox, branches } in sandboxes {
+        let services: Vec<_> = branches.iter().map(|(repo, branch)| format!("{repo}@{branch}")).collect();
         table.row([
             Cell::new(Tone::Strong, &sandbox.name),
             sandbox_state(sandbox.state),
@@ -113,7 +113,7 @@ mod tests {
         let sandbox: ListedSandbox = serde_json::from_value(serde_json::json!({
             "name": "pay", "environment": "default", "owner": "ada", "state": "asleep",
             "created_at": "2026-01-02T03:04:05Z", "expires_at": "2026-01-02T14:04:05Z",
-            "services": { "eredar": "feature/greeting" },
+            "branches": { "eredar": "feature/greeting" },
         }))
         .unwrap();
         let text = sandboxes(&[sandbox], NOW.parse().unwrap()).render(Look { has_colour: true, width: None });

@@ -215,7 +215,7 @@ pub struct ListedSandbox {
     pub sandbox: Sandbox,
     /// The branch of each repo in it.
     #[serde(default)]
-    pub services: BTreeMap<RepoName, BranchName>,
+    pub branches: BTreeMap<RepoName, BranchName>,
 }
 
 /// The answer to `GET /api/sandboxes/{name}`.

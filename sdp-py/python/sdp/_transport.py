@@ -59,6 +59,10 @@ class Lines:
         text = self._native.next(seconds(timeout))
         return None if text is None else json.loads(text)
 
+    def position(self) -> Optional[int]:
+        """The number of what comes next, where it has one."""
+        return self._native.position()
+
     def end(self) -> Any:
         """How it ended, or None before."""
         text = self._native.end()

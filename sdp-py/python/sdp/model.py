@@ -303,6 +303,7 @@ class SandboxInfo(Shown):
     shared_with: List[str] = field(default_factory=list)
     expires_soon: bool = False
     services: List[ServiceSpec] = field(default_factory=list)
+    branches: Dict[str, str] = field(default_factory=dict)
     wanted_routes: Dict[str, Any] = field(default_factory=dict, metadata={"key": "routes"})
     problem: Optional[str] = None
     deployments: List[DeploymentInfo] = field(default_factory=list)

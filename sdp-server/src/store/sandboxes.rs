@@ -483,8 +483,8 @@ fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<ListedSa
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
         let SandboxRecord { sandbox, shape, .. } = from_row(row)?;
-        let services = shape.services.iter().map(|it| (it.repo.clone(), it.branch.clone())).collect();
-        items.push(ListedSandbox { sandbox, services });
+        let branches = shape.services.iter().map(|it| (it.repo.clone(), it.branch.clone())).collect();
+        items.push(ListedSandbox { sandbox, branches });
     }
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);

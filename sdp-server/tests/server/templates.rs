@@ -77,7 +77,7 @@ async fn a_sandbox_begins_with_a_templates_shape_or_anothers_on_other_branches()
     assert_eq!(status, 201, "{pay}");
     let created: sdp_core::Sandbox = serde_json::from_value(pay).unwrap();
     assert_eq!(created.expires_at.duration_since(created.created_at).as_secs(), 7200, "as its template says");
-    let listed = api.get("/api/sandboxes").await.1["items"][0]["services"].clone();
+    let listed = api.get("/api/sandboxes").await.1["items"][0]["branches"].clone();
     assert_eq!(listed, json!({ "eredar": "feature/x", "illidan": "main" }));
     let (_, pay) = api.get("/api/sandboxes/pay").await;
     assert_eq!((&pay["state"], &pay["expires_soon"]), (&json!("active"), &json!(true)));

@@ -53,7 +53,6 @@ class Changes(Iterator[LiveEvent]):
     """What changes on the platform, as it does. It has no end."""
 
     def __init__(self, native: _sdp.Stream) -> None:
-        self._native = native
         self._lines = Lines(native)
 
     def __iter__(self) -> Changes:
@@ -77,4 +76,4 @@ class Changes(Iterator[LiveEvent]):
     @property
     def position(self) -> Optional[int]:
         """The number of the event that comes next; pass it to ``client.events`` to go on here."""
-        return self._native.position()
+        return self._lines.position()

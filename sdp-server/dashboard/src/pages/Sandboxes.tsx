@@ -43,7 +43,7 @@ export function Sandboxes() {
                 <div className="filters">
                   <input type="search" className="input" aria-label="Filter by name, owner, environment, repo or branch" placeholder="Filter by name, owner, environment, repo or branch" value={q ?? ""} onChange={(event) => void navigate({ search: { q: event.target.value || undefined }, replace: true })} />
                 </div>
-                <Rows items={rank(all, q ?? "", (it) => `${it.name} ${it.owner} ${it.environment} ${Object.entries(it.services as Record<string, string>).flat().join(" ")}`)} />
+                <Rows items={rank(all, q ?? "", (it) => `${it.name} ${it.owner} ${it.environment} ${Object.entries(it.branches as Record<string, string>).flat().join(" ")}`)} />
               </>
             )
           }
@@ -104,7 +104,7 @@ function Rows({ items }: { items: readonly ListedSandbox[] }) {
 
 /** The repos in a sandbox, each with its branch. */
 function Services({ of }: { of: ListedSandbox }) {
-  const services = Object.entries(of.services as Record<string, string>);
+  const services = Object.entries(of.branches as Record<string, string>);
   if (services.length === 0) return <span className="muted">none</span>;
   return (
     <ul className="wrap">

@@ -28,6 +28,9 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest pause between attempts to go on.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// So many messages prove that a connection passes them on: one or two may come with the answer to the upgrade.
+const ANSWERS: usize = 16;
+
 /// An open connection that tells lines.
 pub(super) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -55,9 +58,12 @@ impl Socket {
         if let Err(error) = self.stream.send(Message::Ping(Bytes::new())).await {
             return Err(self.broken(error));
         }
-        // Whatever comes: a pong stands behind all of a long log.
-        let first = self.message(limit).await?;
-        self.early.push_back(first);
+        let mut early = VecDeque::new();
+        // A pong may stand behind all of a long log, of which so much is an answer as well.
+        while early.len() < ANSWERS && !matches!(early.back(), Some(Message::Pong(_) | Message::Close(_))) {
+            early.push_back(self.message(limit).await?);
+        }
+        self.early = early;
         Ok(self)
     }
 

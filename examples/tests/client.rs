@@ -3,9 +3,14 @@
 
 use std::{path::Path, time::Duration};
 
+use futures_util::TryStreamExt;
 use sdp_core::{
     DeploymentState, Event, EventKind, LogStream,
-    api::{CreateDeployment, CreateSandbox, logs::LogQuery, people::CreateToken},
+    api::{
+        CreateDeployment, CreateSandbox,
+        logs::{LogQuery, OutputQuery},
+        people::CreateToken,
+    },
     client::{Client, ClientError, ClientOptions, Live},
 };
 use sdp_examples::{
@@ -23,7 +28,7 @@ fn chatty(folder: &Path, git: &GitHost) -> String {
     let path = folder.parent().unwrap().join("repos/chatty");
     format!(
         "\n[[repo]]\nname = \"chatty\"\npath = {path:?}\nremote = \"{}\"\nrecipe = \"command\"\n\
-         build = [\"sh\", \"build.sh\"]\nrun = [\"sleep\", \"600\"]\nhealth = {{ command = [\"true\"] }}\n",
+         build = [\"sh\", \"build.sh\"]\nrun = [\"sh\", \"run.sh\"]\nhealth = {{ command = [\"true\"] }}\n",
         git.url("chatty"),
     )
 }
@@ -43,7 +48,9 @@ impl Rig {
         let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         playground.git().create_repo("chatty").await.unwrap();
         let script = format!("for i in $(seq {LINES}); do echo line $i; sleep 0.02; done\n");
-        playground.git().commit("chatty", "main", None, &[("build.sh", script.as_bytes())], "chatty").await.unwrap();
+        let program = "for i in $(seq 6000); do echo tick $i; sleep 0.1; done\n";
+        let files = [("build.sh", script.as_bytes()), ("run.sh", program.as_bytes())];
+        playground.git().commit("chatty", "main", None, &files, "chatty").await.unwrap();
         let target = playground.base().trim_start_matches("http://").parse().unwrap();
         let middlebox = Middlebox::start(target).await.unwrap();
 
@@ -137,6 +144,28 @@ async fn where_no_websocket_gets_through_the_log_is_asked_for() {
             "{error:?}"
         );
     }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_prints_is_followed_until_it_is_stopped() {
+    let rig = Rig::start().await;
+    let id = rig.direct.deploy(&wanted()).await.unwrap().id;
+    assert_eq!(rig.direct.wait(id).await.unwrap().state, DeploymentState::Running);
+    let mut program = rig.client.follow_output(id, None).await.unwrap();
+    for tick in 1..20 {
+        assert_eq!(program.next().await.unwrap().unwrap().line, format!("tick {tick}"));
+    }
+    let query = OutputQuery { tail: Some(2), ..OutputQuery::default() };
+    let last: Vec<_> = rig.direct.output(id, &query).await.unwrap().try_collect().await.unwrap();
+    let last = String::from_utf8(last.concat()).unwrap();
+    assert!(last.starts_with("tick ") && last.lines().count() == 2, "{last:?}");
+    rig.middlebox.cut();
+    while program.next().await.is_ok() {}
+    let mut program = rig.client.follow_output(id, Some(1)).await.unwrap();
+    rig.direct.stop_deployment(id).await.unwrap();
+    let rest = async { while program.next().await.unwrap().is_some() {} };
+    tokio::time::timeout(Duration::from_secs(60), rest).await.expect("it never ended");
     rig.stop().await;
 }
 

@@ -18,6 +18,7 @@ use crate::{
     inventory::Inventories,
     link::{self, LinkParts, LinkState, Timing},
     outbox::Outbox,
+    output::Outputs,
     redact::Redactor,
     requests::Requests,
     work::{Work, WorkParts},
@@ -148,6 +149,7 @@ impl Agent {
                 redactor,
                 config: whole,
                 examining: Arc::default(),
+                outputs: Outputs::default(),
             },
         };
         let (states, state) = watch::channel(LinkState::Connecting);

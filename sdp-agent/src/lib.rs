@@ -11,6 +11,7 @@ pub mod images;
 mod inventory;
 pub mod link;
 pub mod outbox;
+mod output;
 pub mod redact;
 mod requests;
 mod work;

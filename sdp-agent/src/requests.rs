@@ -1,6 +1,6 @@
 //! The server's requests, each answered once.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use sdp_core::{
     Branch, Credentials, Deployer, ErrorCode, Examination, Gateways, Problem, RepoSource, RouteStore, SandboxName,
@@ -10,7 +10,7 @@ use sdp_core::{
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AgentConfig, disk, doctor, redact::Redactor, work::Work};
+use crate::{AgentConfig, disk, doctor, output::Outputs, redact::Redactor, work::Work};
 
 /// The longest that any request may take, whatever its deadline says.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -26,6 +26,7 @@ pub(crate) struct Requests {
     pub(crate) config: Arc<AgentConfig>,
     /// One examination at a time: two would meet in the files that they try.
     pub(crate) examining: Arc<Mutex<()>>,
+    pub(crate) outputs: Outputs,
 }
 
 impl Requests {
@@ -85,6 +86,18 @@ impl Requests {
                 let (instance, stats) = tokio::join!(self.deployer.inspect(&key), self.deployer.stats(&key));
                 let instance = Box::new(instance.map_err(|error| Problem::from(&error))?);
                 return Ok(ReplyBody::Stats { instance, stats: stats.map_err(|error| Problem::from(&error))? });
+            }
+            RequestBody::Output { key, reader, begin } => {
+                let (mut lines, ended) = match begin {
+                    Some(options) => self.outputs.begin(&*self.deployer, &key, reader, options).await?,
+                    None => self.outputs.go_on(reader).await?,
+                };
+                for line in &mut lines {
+                    if let Cow::Owned(masked) = self.redactor.text(&line.line) {
+                        line.line = masked;
+                    }
+                }
+                return Ok(ReplyBody::Output { lines, ended });
             }
             RequestBody::Disks => {
                 let disks = disk::of(&self.config).into_iter().filter_map(|disk| {

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use sdp_core::{Deployment, DeploymentId, RepoName, SandboxName, UserName, api::DeploymentFilter, client::Client};
+use sdp_core::{
+    Deployment, DeploymentId, DeploymentState, RepoName, SandboxName, UserName, api::DeploymentFilter, client::Client,
+};
 
 use crate::{error::CliError, git};
 
@@ -51,19 +53,36 @@ impl WhichDeployment {
         self.newest(client, user).await
     }
 
+    /// Finds it, to look at its program: of a repo's the newest that has one.
+    pub(crate) async fn find_program(&self, client: &Client) -> Result<Deployment, CliError> {
+        let Which::Newest(repo) = self.meant()? else { return self.find(client).await };
+        for state in [DeploymentState::Running, DeploymentState::Stopped] {
+            let filter = DeploymentFilter { state: Some(state), ..self.filter(&repo) };
+            if let Some(newest) = client.deployments(&filter).await?.items.into_iter().next() {
+                return Ok(newest);
+            }
+        }
+        self.find(client).await
+    }
+
+    fn meant(&self) -> Result<Which, CliError> {
+        match &self.which {
+            Some(which) => Ok(which.clone()),
+            None => Ok(Which::Newest(git::here(Path::new("."))?.repo)),
+        }
+    }
+
+    fn filter(&self, repo: &RepoName) -> DeploymentFilter {
+        let (repo, sandbox) = (Some(repo.clone()), self.sandbox.clone());
+        DeploymentFilter { repo, sandbox, limit: Some(1), ..DeploymentFilter::default() }
+    }
+
     async fn newest(&self, client: &Client, user: Option<UserName>) -> Result<Deployment, CliError> {
-        let repo = match &self.which {
-            Some(Which::Id(id)) => return Ok(client.deployment(*id).await?),
-            Some(Which::Newest(repo)) => repo.clone(),
-            None => git::here(Path::new("."))?.repo,
+        let repo = match self.meant()? {
+            Which::Id(id) => return Ok(client.deployment(id).await?),
+            Which::Newest(repo) => repo,
         };
-        let filter = DeploymentFilter {
-            repo: Some(repo.clone()),
-            sandbox: self.sandbox.clone(),
-            user: user.clone(),
-            limit: Some(1),
-            ..DeploymentFilter::default()
-        };
+        let filter = DeploymentFilter { user: user.clone(), ..self.filter(&repo) };
         let newest = client.deployments(&filter).await?.items.into_iter().next();
         newest.ok_or_else(|| {
             let place = self.sandbox.as_ref().map(|name| format!(" in sandbox {name}")).unwrap_or_default();

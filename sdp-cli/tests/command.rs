@@ -107,6 +107,13 @@ fn pipe(base: &str, password: &str, gateway: &str) {
     let log = home.sdp(&["logs", &id]).done();
     assert_eq!(log.lines().count(), events.len());
 
+    // What its program prints.
+    let told = home.sdp(&["logs", SERVICE, "-s", "pay", "--container", "--json"]).done();
+    let first: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let first = first["line"].as_str().unwrap();
+    assert_eq!(home.sdp(&["logs", &id, "-c"]).done().lines().next().unwrap(), first);
+    assert_eq!(home.sdp(&["logs", &id, "-c", "-n", "1"]).done().lines().count(), 1);
+
     // Its route, there and back.
     let told = home.sdp(&["route", "set", "pay", "eredar=sandbox", "--reason", "a test"]).done();
     assert!(told.contains("sandbox  pay") && told.contains("a test"), "{told}");

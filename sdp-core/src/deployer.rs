@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -76,20 +77,26 @@ pub enum Probe {
 }
 
 /// One line of an instance's output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Where it was written.
     pub stream: LogStream,
-    /// The text, without its line end. Bytes that were not UTF-8 are U+FFFD.
+    /// The text, without its line end. Bytes that were not UTF-8 are U+FFFD. A line of more than [`MAX_LINE_BYTES`]
+    /// comes as several.
     pub line: String,
 }
 
+/// The longest [`LogLine`]: nobody waits for the end of a line, or holds it, beyond this.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
+
 /// Which part of an instance's output to give.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOptions {
     /// Only this many of the last lines; all when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<u32>,
     /// Go on with new lines until the instance exits.
+    #[serde(default)]
     pub follow: bool,
 }
 

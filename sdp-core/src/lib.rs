@@ -23,7 +23,9 @@ pub mod routes;
 pub mod schema;
 
 pub use clock::{Clock, SystemClock};
-pub use deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement};
+pub use deployer::{
+    Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, MAX_LINE_BYTES, Probe, Replacement,
+};
 pub use events::{EventSink, SinkError};
 pub use gateways::{Gateways, OwnGateways};
 pub use model::{

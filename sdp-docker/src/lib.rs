@@ -7,6 +7,7 @@ mod docker;
 mod docker_deployer;
 mod marked;
 mod network_pool;
+mod output;
 mod probe;
 mod process;
 mod process_deployer;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, SeekFrom},
+    io,
     net::{SocketAddr, TcpListener},
     os::unix::process::ExitStatusExt,
     sync::{Arc, Mutex, PoisonError},
@@ -10,29 +10,26 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use sdp_core::{
     Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, Instance, InstanceKey,
-    InstanceState, InstanceStats, LogLine, LogLines, LogOptions, LogStream, Probe, RecipeKind, Replacement, Stage,
+    InstanceState, InstanceStats, LogLines, LogOptions, Probe, RecipeKind, Replacement, Stage,
 };
-use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     build::{self, Builds},
     config::ProcessConfig,
     marked::{self, MARK},
+    output::{LAST_LINES, texts},
     probe,
     process::{
         journal::{Journal, Record},
-        php,
+        output, php,
         system::{self, ProcessId},
     },
 };
 
-/// How often a followed log is looked at.
-const FOLLOW_POLL: Duration = Duration::from_millis(200);
 /// How long processor use is measured over.
 const STATS_WINDOW: Duration = Duration::from_millis(500);
 /// Clock ticks in a second: fixed on Linux for every architecture that Rust's std runs on.
@@ -255,10 +252,10 @@ impl ProcessDeployer {
     }
 
     async fn last_lines(&self, id: &str) -> Vec<String> {
-        let text = tokio::fs::read(self.shared.journal.log(id)).await.unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(10)..].iter().map(|line| (*line).to_owned()).collect()
+        match output::lines(&self.shared.journal.log(id), LAST_LINES, None).await {
+            Ok(lines) => texts(lines).await,
+            Err(_) => Vec::new(),
+        }
     }
 }
 
@@ -444,42 +441,7 @@ impl Deployer for ProcessDeployer {
 
     async fn logs(&self, key: &InstanceKey, options: LogOptions) -> Result<LogLines, DeployError> {
         let record = self.find(key)?;
-        let failed = |source| DeployError::Io { action: "read a program's output".into(), source };
-        let path = self.shared.journal.log(&record.instance.id);
-        let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
-        if let Some(tail) = options.tail {
-            let bytes = tokio::fs::read(&path).await.map_err(failed)?;
-            let ends = bytes.iter().enumerate().rev().filter(|(at, byte)| **byte == b'\n' && at + 1 < bytes.len());
-            let start = match tail {
-                0 => bytes.len(),
-                tail => ends.map(|(at, _)| at + 1).nth(tail as usize - 1).unwrap_or(0),
-            };
-            file.seek(SeekFrom::Start(start as u64)).await.map_err(failed)?;
-        }
-        let process = record.process.filter(|_| options.follow);
-        let state = (BufReader::new(file), Vec::new(), process);
-        let lines = stream::unfold(state, async |(mut reader, mut line, process)| {
-            loop {
-                let runs = process.is_some_and(ProcessId::runs);
-                match reader.read_until(b'\n', &mut line).await {
-                    Err(source) => {
-                        let error = DeployError::Io { action: "read a program's output".into(), source };
-                        return Some((Err(error), (reader, line, None)));
-                    }
-                    Ok(_) if line.last() == Some(&b'\n') => line.truncate(line.len() - 1),
-                    Ok(_) if runs => {
-                        tokio::time::sleep(FOLLOW_POLL).await;
-                        continue;
-                    }
-                    Ok(_) if line.is_empty() => return None,
-                    Ok(_) => {}
-                }
-                let text = String::from_utf8_lossy(&line).into_owned();
-                let line = LogLine { stream: LogStream::Stdout, line: text };
-                return Some((Ok(line), (reader, Vec::new(), process)));
-            }
-        });
-        Ok(lines.boxed())
+        output::lines(&self.shared.journal.log(&record.instance.id), options, record.process).await
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {

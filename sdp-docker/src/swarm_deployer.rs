@@ -29,6 +29,7 @@ use crate::{
         output, program, service,
         services::{self, FoundService, PARKED},
     },
+    output::{LAST_LINES, texts},
     probe,
 };
 
@@ -281,7 +282,7 @@ impl SwarmDeployer {
     }
 
     async fn last_lines(&self, id: &str) -> Vec<String> {
-        output::texts(self.service_lines(id, LogOptions { tail: Some(10), follow: false })).await
+        texts(self.service_lines(id, LAST_LINES)).await
     }
 
     /// A service's output, wherever it runs.

@@ -153,13 +153,10 @@ impl Inner {
 
     /// The checkout and what its commit says.
     async fn base(&self, site: &Site) -> Result<Base, RouteError> {
-        let checkout = self.checkout().await?;
-        let bytes = self
-            .repos
-            .committed_file(&self.config.key(), &self.config.config)
-            .await
-            .map_err(|error| repo_error(&site.config, error))?
-            .ok_or_else(|| RouteError::NoGateway { path: site.config.clone() })?;
+        let key = self.config.key();
+        let (checkout, bytes) = tokio::join!(self.checkout(), self.repos.committed_file(&key, &self.config.config));
+        let (checkout, bytes) = (checkout?, bytes.map_err(|error| repo_error(&site.config, error))?);
+        let bytes = bytes.ok_or_else(|| RouteError::NoGateway { path: site.config.clone() })?;
         let committed = ConfigFile::parse(bytes).map_err(|error| php_error(&site.config, None, error))?;
         Ok(Base { checkout, committed })
     }

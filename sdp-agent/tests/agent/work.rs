@@ -6,8 +6,8 @@ use crate::support::*;
 use async_trait::async_trait;
 use sdp_core::{
     Branch, BranchName, Checkout, CommitId, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink,
-    InstanceKey, InstanceState, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec, RouteChanges, Stage,
-    UserName, Verdict,
+    InstanceKey, InstanceState, LogOptions, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec,
+    RouteChanges, Stage, UserName, Verdict,
     protocol::{CredentialsFrame, ReplyBody, RequestBody},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
 };
@@ -273,6 +273,27 @@ async fn what_runs_is_measured_when_asked() {
     let Ok(ReplyBody::Stats { instance, stats }) = connection.call(RequestBody::Stats { key }).await else { panic!() };
     assert_eq!(instance.deployment, deployment);
     assert!(stats.memory_bytes > 0);
+    agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_program_prints_is_read_until_it_ends() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
+    let mut connection = server.welcome(Log::new()).await;
+    let key = quick("eredar");
+    let read = |begin| RequestBody::Output { key: key.clone(), reader: 7, begin };
+    let nothing = connection.call(read(Some(LogOptions::default()))).await;
+    assert_eq!(nothing.unwrap_err().code, ErrorCode::NotFound, "nothing runs");
+    let deployment = connection.deploy(&key, "main").await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+    let unknown = connection.call(read(None)).await.unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::NotFound);
+    assert!(unknown.detail.contains("begin again"), "{unknown}");
+    let told = connection.call(read(Some(LogOptions { tail: Some(1), follow: true }))).await;
+    let Ok(ReplyBody::Output { lines, ended: true }) = told else { panic!("{told:?}") };
+    assert!(lines.len() == 1 && lines[0].line.contains("listens on"), "{lines:?}");
+    assert_eq!(connection.call(read(None)).await.unwrap_err().code, ErrorCode::NotFound, "it was told to its end");
     agent.shutdown().await;
 }
 

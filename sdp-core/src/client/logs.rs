@@ -49,7 +49,14 @@ impl Client {
         id: DeploymentId,
         query: &LogQuery,
     ) -> Result<BoxStream<'static, Result<Bytes, ClientError>>, ClientError> {
-        let call = call(id, query);
+        self.download(call(id, query)).await
+    }
+
+    /// An answer's body as it comes.
+    pub(super) async fn download(
+        &self,
+        call: Call,
+    ) -> Result<BoxStream<'static, Result<Bytes, ClientError>>, ClientError> {
         let (server, what) = (self.address().to_string(), call.to_string());
         let bytes = self.open(&call).await?.into_data_stream();
         let broken = move |source: BodyError| ClientError::Broken {

@@ -41,6 +41,7 @@ mod follow;
 mod live;
 mod logs;
 mod options;
+mod output;
 mod paging;
 mod platform;
 mod repos;
@@ -67,6 +68,7 @@ pub use self::{
     follow::Follow,
     live::{Live, LiveFollow},
     options::ClientOptions,
+    output::FollowOutput,
     sandboxes::Document,
     session::SignedIn,
     tokens::IssuedToken,

@@ -89,6 +89,11 @@ impl Socket {
         }
     }
 
+    /// A message that says what it should not.
+    pub(super) fn unreadable(&self, source: serde_json::Error) -> ClientError {
+        ClientError::Unreadable { server: self.server.clone(), what: self.what.clone(), source }
+    }
+
     fn broken(&self, source: impl Into<super::error::BoxError>) -> ClientError {
         ClientError::Broken { server: self.server.clone(), what: self.what.clone(), source: source.into() }
     }

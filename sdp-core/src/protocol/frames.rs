@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CredentialsFrame, EventBatch, TokenFrame};
 use crate::{
+    deployer::{LogLine, LogOptions},
     model::{
         agent::Inventory,
         deployment::{DeployRequest, DeploymentState},
@@ -230,6 +231,17 @@ pub enum RequestBody {
         /// Which.
         key: InstanceKey,
     },
+    /// What an instance prints. Answered with `output` as soon as there is something, and after some seconds also
+    /// without: whoever reads asks again for what comes next.
+    Output {
+        /// Which.
+        key: InstanceKey,
+        /// Names the reader, who chose it at random. One who does not ask for a minute is forgotten.
+        reader: u64,
+        /// Where a new reader begins, which is answered at once; none to go on after what was answered before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        begin: Option<LogOptions>,
+    },
     /// The room on its disks. Answered with `disks`.
     Disks,
     /// What works on its machine and what does not, as `sdp-agent doctor` says. Answered with `examined`.
@@ -283,7 +295,8 @@ impl RequestBody {
             | Self::Routes { .. }
             | Self::Explain { .. }
             | Self::ApplyRoutes { .. } => true,
-            Self::Restart { .. } | Self::Unknown => false,
+            // What was answered once is not answered again.
+            Self::Output { .. } | Self::Restart { .. } | Self::Unknown => false,
         }
     }
 }
@@ -331,6 +344,13 @@ pub enum ReplyBody {
         instance: Box<Instance>,
         /// Measured now.
         stats: InstanceStats,
+    },
+    /// What an instance printed.
+    Output {
+        /// The next lines; perhaps none yet.
+        lines: Vec<LogLine>,
+        /// Whether that was the last of it.
+        ended: bool,
     },
     /// The disks that the agent uses.
     Disks {

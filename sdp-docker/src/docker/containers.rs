@@ -18,9 +18,7 @@ use super::{
     found::{Found, state_of},
     output,
 };
-
-/// How many of a dead program's last lines are told.
-const LAST_LINES: u32 = 10;
+use crate::output::{LAST_LINES, texts};
 
 impl Engine {
     /// The id of an image on the machine; none when it is not there.
@@ -153,7 +151,7 @@ impl Engine {
 
     /// The last lines of a program that has ended.
     pub(crate) async fn last_lines(&self, id: &str) -> Vec<String> {
-        output::texts(self.lines(id, LogOptions { tail: Some(LAST_LINES), follow: false })).await
+        texts(self.lines(id, LAST_LINES)).await
     }
 
     /// What a container of `key` uses.

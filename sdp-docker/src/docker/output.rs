@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bollard::{container::LogOutput, errors::Error};
 use futures_util::{Stream, StreamExt, stream};
-use sdp_core::{DeployError, LogLine, LogLines, LogStream};
+use sdp_core::{DeployError, LogLine, LogStream, MAX_LINE_BYTES};
 
 use super::engine;
 
@@ -22,10 +22,16 @@ impl Lines {
             LogOutput::StdErr { .. } => (LogStream::Stderr, &mut self.stderr),
             _ => (LogStream::Stdout, &mut self.stdout),
         };
-        rest.extend_from_slice(&chunk.into_bytes());
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            self.ready.push_back(log_line(stream, &line[..end]));
+        for piece in chunk.into_bytes().split_inclusive(|byte| *byte == b'\n') {
+            rest.extend_from_slice(piece);
+            let is_whole = rest.pop_if(|byte| *byte == b'\n').is_some();
+            while rest.len() > MAX_LINE_BYTES {
+                let after = rest.split_off(char_start(rest, MAX_LINE_BYTES));
+                self.ready.push_back(log_line(stream, &std::mem::replace(rest, after)));
+            }
+            if is_whole {
+                self.ready.push_back(log_line(stream, &std::mem::take(rest)));
+            }
         }
     }
 
@@ -36,6 +42,11 @@ impl Lines {
             }
         }
     }
+}
+
+/// The last position up to `at` where a character may begin.
+fn char_start(bytes: &[u8], at: usize) -> usize {
+    (at.saturating_sub(3)..=at).rev().find(|at| bytes[*at] & 0xc0 != 0x80).unwrap_or(at)
 }
 
 fn log_line(stream: LogStream, bytes: &[u8]) -> LogLine {
@@ -66,15 +77,6 @@ pub(crate) fn lines(
     })
 }
 
-/// The texts of the lines that come.
-pub(crate) async fn texts(mut lines: LogLines) -> Vec<String> {
-    let mut texts = Vec::new();
-    while let Some(line) = lines.next().await {
-        texts.extend(line.map(|line| line.line));
-    }
-    texts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +88,19 @@ mod tests {
         let chunks = stream::iter([out("a"), err("x\r\ny"), out("b\nc\n\nd"), err("z\n")]);
         let lines: Vec<_> = lines(chunks).map(|line| line.unwrap().line).collect().await;
         assert_eq!(lines, ["x", "ab", "c", "", "yz", "d"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_end_of_an_endless_line() {
+        let mut out = Lines::default();
+        for _ in 0..5 {
+            out.push(LogOutput::StdOut { message: "é".repeat(MAX_LINE_BYTES / 4).into() });
+            out.push(LogOutput::StdOut { message: "x".into() });
+        }
+        assert!(out.stdout.len() <= MAX_LINE_BYTES);
+        out.push(LogOutput::StdOut { message: "\n".into() });
+        let lines: Vec<_> = out.ready.into_iter().map(|line| line.line).collect();
+        assert_eq!(lines.concat(), ("é".repeat(MAX_LINE_BYTES / 4) + "x").repeat(5), "no character is torn");
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.len() <= MAX_LINE_BYTES));
     }
 }

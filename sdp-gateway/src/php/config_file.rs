@@ -5,7 +5,7 @@ use super::entries::{self, Found, Place};
 use super::guards::parseable;
 use super::literal::single_quoted;
 use super::parse::with_tree;
-use super::{PhpError, Unreplaceable, wrapper};
+use super::{PhpError, Unreplaceable, recent, wrapper};
 
 /// A parsed PHP configuration and its entries `<service>_url`.
 ///
@@ -77,10 +77,15 @@ impl ConfigFile {
     /// [`PhpError::Syntax`] and the other errors about the file as a whole; never one about a single service.
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, PhpError> {
         let bytes = bytes.into();
+        if let Some(known) = recent::find(&bytes) {
+            return Ok(known);
+        }
         let text = parseable(&bytes)?;
         let found = with_tree(&text, |program| entries::find(&bytes, program))?;
         let entries = found.into_iter().map(|found| entry(&bytes, found)).collect();
-        Ok(Self { bytes, entries })
+        let parsed = Self { bytes, entries };
+        recent::keep(&parsed);
+        Ok(parsed)
     }
 
     /// The file's bytes, as parsed.

@@ -29,6 +29,7 @@ mod error;
 mod guards;
 mod literal;
 mod parse;
+mod recent;
 mod wrapper;
 
 pub use config_file::{ConfigFile, Entry};

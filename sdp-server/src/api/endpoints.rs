@@ -21,8 +21,8 @@ use super::{
     endpoint::{Served, delete, get, patch, post, put},
     environments, explain, health,
     idempotency::Holds,
-    lifecycle, live, logs, manifest, metrics, openapi, repos, rollback, routes, sandboxes, session, stats, stream,
-    templates, tokens, users, webhooks,
+    lifecycle, live, logs, manifest, metrics, openapi, output, repos, rollback, routes, sandboxes, session, stats,
+    stream, templates, tokens, users, webhooks,
 };
 use crate::{auth::Rule, bitbucket::Taken};
 
@@ -304,6 +304,13 @@ fn of_deployments() -> Vec<Served> {
         get("/ws/deployments/{id}", Rule::Viewer, stream::follow)
             .says("A deployment's log from a line on, live, then its end")
             .fails(&[E::EventsUnavailable]),
+        get("/api/deployments/{id}/output", Rule::Viewer, output::output)
+            .says("What a deployment's program has printed so far")
+            .text(&["text/plain", "application/x-ndjson"])
+            .asks_agent(),
+        get("/ws/deployments/{id}/output", Rule::Viewer, output::follow)
+            .says("What a deployment's program prints, live, until it ends")
+            .asks_agent(),
     ]
 }
 

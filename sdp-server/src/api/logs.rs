@@ -30,9 +30,9 @@ pub(super) async fn log(
 ) -> Result<Response, ApiError> {
     let id = find_with_log(&state, path.id).await?.id;
     let logs = state.logs().clone();
-    let (render, kind): (fn(Bytes) -> Bytes, _) = match query.format {
-        LogFormat::Text => (to_text, "text/plain; charset=utf-8"),
-        LogFormat::Ndjson => (|lines| lines, "application/x-ndjson"),
+    let render: fn(Bytes) -> Bytes = match query.format {
+        LogFormat::Text => to_text,
+        LogFormat::Ndjson => |lines| lines,
     };
     let body = match query.tail {
         Some(lines) => Body::from(render(logs.tail(id, lines).await?)),
@@ -52,7 +52,14 @@ pub(super) async fn log(
             Body::from_stream(chunks)
         }
     };
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type(query.format))], body).into_response())
+}
+
+pub(super) fn content_type(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text/plain; charset=utf-8",
+        LogFormat::Ndjson => "application/x-ndjson",
+    }
 }
 
 fn to_text(lines: Bytes) -> Bytes {

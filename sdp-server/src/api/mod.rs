@@ -18,6 +18,7 @@ mod logs;
 mod manifest;
 mod metrics;
 mod openapi;
+mod output;
 mod repos;
 mod rollback;
 mod routes;

@@ -7,6 +7,7 @@
 mod dispatch;
 mod ingest;
 mod intake;
+mod output;
 mod polled;
 mod request;
 mod session;
@@ -39,6 +40,7 @@ pub use self::{
 };
 pub(crate) use self::{
     dispatch::{Earlier, declares},
+    output::Pieces,
     polled::PolledSession,
     socket::accept,
 };

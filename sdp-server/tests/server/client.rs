@@ -9,7 +9,7 @@ use sdp_core::{
         SaveTemplate, SetRoute, SetRoutes,
         audit::AuditFilter,
         live::{Change, Happened, LiveEvent},
-        logs::LogQuery,
+        logs::{LogQuery, OutputQuery},
         people::{ChangeUser, CreateToken},
         routing::ExplainQuery,
     },
@@ -114,6 +114,8 @@ async fn call_everything(client: &Client) {
     let _ = client.roll_back_deployment(id, Some(&credentials)).await;
     let _ = client.log_text(id, &LogQuery::default()).await;
     let _ = client.follow(id, 1).next().await;
+    let _ = client.output(id, &OutputQuery::default()).await;
+    let _ = client.follow_output(id, Some(1)).await;
     let _ = client.audit(&AuditFilter::default()).await;
     let _ = client.events(None).next().await;
     // What was asked is counted there; the question itself only once it is answered.

@@ -19,6 +19,7 @@ mod live;
 mod model;
 mod openapi;
 mod operations;
+mod output;
 mod own_gateway;
 mod people;
 mod plain_http;

@@ -283,11 +283,16 @@ async fn stop_restart_and_logs(jobs: &dyn JobFixture) {
     let options = LogOptions { tail: Some(1), follow: false };
     let lines: Vec<_> = jobs.deployer().logs(&job.key, options).await.expect("logs").collect().await;
     assert_eq!(lines.len(), 1, "{lines:?}");
+    let options = LogOptions { tail: None, follow: true };
+    let mut followed = jobs.deployer().logs(&job.key, options).await.expect("logs");
+    followed.next().await.expect("a line").expect("which can be read");
     for _ in 0..2 {
         jobs.deployer().stop(&job.key).await.expect("stopped, twice is fine");
         let state = jobs.deployer().inspect(&job.key).await.expect("kept").state;
         assert!(matches!(state, InstanceState::Exited { .. }), "{state:?}");
     }
+    let rest = tokio::time::timeout(Duration::from_secs(60), followed.collect::<Vec<_>>()).await;
+    assert!(rest.expect("it ends with the program").iter().all(Result::is_ok));
     jobs.deployer().restart(&job.key).await.expect("restarted");
     let found = jobs.deployer().inspect(&job.key).await.expect("found");
     assert_eq!(outcome(jobs, &job, &found).await, Probe::Healthy);

@@ -1,36 +1,38 @@
 //! `ETag` and `If-Match`: the version of what was read, and the one that is to be changed.
 
+use std::marker::PhantomData;
+
 use axum::{
     extract::FromRequestParts,
     response::{AppendHeaders, IntoResponse, Response},
 };
-use http::{StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use sdp_core::ErrorCode;
 use serde::Serialize;
 
-use super::Json;
 use crate::{
     ApiError,
-    store::{Expected, Version},
+    store::{Expected, Version, to_json},
 };
 
-/// An answer with the version of what it holds.
+/// An answer with the version of what it holds, which is a `T` in JSON.
 pub(super) struct Tagged<T> {
     status: StatusCode,
     version: Version,
-    value: T,
+    json: String,
+    of: PhantomData<T>,
 }
 
 impl<T: Serialize> Tagged<T> {
     /// Something as it is, versioned by all of it.
     pub(super) fn of(value: T) -> Self {
-        let version = Version::of(&value);
-        Self::new(version, value)
+        let json = to_json(&value);
+        Self { status: StatusCode::OK, version: Version::of_json(&json), json, of: PhantomData }
     }
 
     /// Something of this version.
     pub(super) fn new(version: Version, value: T) -> Self {
-        Self { status: StatusCode::OK, version, value }
+        Self { status: StatusCode::OK, version, json: to_json(&value), of: PhantomData }
     }
 
     /// The same, of something that was just made.
@@ -42,7 +44,8 @@ impl<T: Serialize> Tagged<T> {
 impl<T: Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
         let tag = format!("\"{}\"", self.version.as_str());
-        (self.status, AppendHeaders([(header::ETAG, tag)]), Json(self.value)).into_response()
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        (self.status, kind, AppendHeaders([(header::ETAG, tag)]), self.json).into_response()
     }
 }
 

@@ -43,7 +43,7 @@ const SLOW: (f64, f64, u16) = (0.05, 2.0, 16);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RequestLabels {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }

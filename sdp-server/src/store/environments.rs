@@ -56,7 +56,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn environment(&self, name: &EnvironmentName) -> Result<Option<Environment>, StoreError> {
         let name = name.clone();
-        self.readers.look(move |connection| load_or_default(connection, &name)).await
+        self.readers.find(move |connection| load_or_default(connection, &name)).await
     }
 
     /// Every environment, by name.

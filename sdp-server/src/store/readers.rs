@@ -36,13 +36,22 @@ impl Readers {
         self.with_connection(work)
     }
 
-    fn with_connection<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Looks up what one statement finds, which is a snapshot by itself.
+    pub(super) async fn find<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _turn = self.turns.acquire().await.map_err(|_| StoreError::Closed)?;
+        self.taken()?.with(work)
+    }
+
+    fn taken(&self) -> Result<Taken<'_>, StoreError> {
         let connection = self.free().pop().ok_or(StoreError::Closed)?;
-        let taken = Taken { readers: self, connection: Some(connection) };
-        match &taken.connection {
-            Some(connection) => snapshot(connection, work),
-            None => Err(StoreError::Closed),
-        }
+        Ok(Taken { readers: self, connection: Some(connection) })
+    }
+
+    fn with_connection<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.taken()?.with(|connection| snapshot(connection, work))
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -72,6 +81,12 @@ impl Readers {
 struct Taken<'a> {
     readers: &'a Readers,
     connection: Option<Connection>,
+}
+
+impl Taken<'_> {
+    fn with<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.connection.as_ref().ok_or(StoreError::Closed).and_then(work)
+    }
 }
 
 impl Drop for Taken<'_> {

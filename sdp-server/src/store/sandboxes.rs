@@ -76,7 +76,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn sandbox_record(&self, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
         let name = name.clone();
-        self.readers.look(move |connection| load(connection, &name)).await
+        self.readers.find(move |connection| load(connection, &name)).await
     }
 
     /// Every sandbox, by name.

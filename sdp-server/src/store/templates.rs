@@ -58,7 +58,7 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn template(&self, name: &TemplateName) -> Result<Option<Template>, StoreError> {
         let name = name.clone();
-        self.readers.look(move |connection| load(connection, &name)).await
+        self.readers.find(move |connection| load(connection, &name)).await
     }
 
     /// Every template, by name.

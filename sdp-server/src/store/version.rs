@@ -15,7 +15,12 @@ pub struct Version(String);
 impl Version {
     /// That of `value`.
     pub fn of<T: Serialize>(value: &T) -> Self {
-        let hash = Sha256::digest(to_json(value).as_bytes());
+        Self::of_json(&to_json(value))
+    }
+
+    /// That of what is this in JSON.
+    pub(crate) fn of_json(json: &str) -> Self {
+        let hash = Sha256::digest(json.as_bytes());
         let mut text = String::with_capacity(32);
         for byte in &hash[..16] {
             // Writing to a string cannot fail.

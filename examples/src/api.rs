@@ -7,6 +7,7 @@ use sdp_core::{
     Deployment, DeploymentId, Event, EventKind, Problem, RouteTable, RouteTarget,
     api::{CreateDeployment, LoginResponse, SetRoute, StreamEnd},
 };
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest, http::HeaderValue};
 
@@ -17,7 +18,7 @@ use crate::Failed;
 pub struct Api {
     client: reqwest::Client,
     base: String,
-    token: String,
+    token: SecretString,
 }
 
 impl Api {
@@ -28,22 +29,22 @@ impl Api {
     pub async fn login(base: impl Into<String>, username: &str, password: &str) -> Result<Self, Failed> {
         let base = base.into();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
-        let mut api = Self { client, base, token: String::new() };
+        let mut api = Self { client, base, token: SecretString::default() };
         let body = serde_json::json!({ "username": username, "password": password });
         let answer: LoginResponse = api.send(reqwest::Method::POST, "/api/login", Some(&body)).await?;
-        api.token = answer.token;
+        api.token = answer.token.0;
         Ok(api)
     }
 
     /// The same with another token.
     #[must_use]
     pub fn with_token(&self, token: impl Into<String>) -> Self {
-        Self { token: token.into(), ..self.clone() }
+        Self { token: token.into().into(), ..self.clone() }
     }
 
     /// The session's token.
     pub fn token(&self) -> &str {
-        &self.token
+        self.token.expose_secret()
     }
 
     /// Sends a request and reads its answer.
@@ -90,8 +91,8 @@ impl Api {
         body: Option<&B>,
     ) -> Result<Result<String, Problem>, Failed> {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if !self.token.is_empty() {
-            request = request.bearer_auth(&self.token);
+        if !self.token().is_empty() {
+            request = request.bearer_auth(self.token());
         }
         if let Some(body) = body {
             request = request.json(body);
@@ -148,7 +149,7 @@ impl Api {
         let url = format!("{}/ws/deployments/{id}", self.base.replacen("http", "ws", 1));
         let mut request = url.into_client_request()?;
         let bearer =
-            HeaderValue::from_str(&format!("Bearer {}", self.token)).map_err(|error| Failed(error.to_string()))?;
+            HeaderValue::from_str(&format!("Bearer {}", self.token())).map_err(|error| Failed(error.to_string()))?;
         request.headers_mut().insert("authorization", bearer);
         let (mut stream, _) = tokio_tungstenite::connect_async(request).await?;
         while let Some(message) = stream.next().await {

@@ -35,7 +35,7 @@ use crate::{
         user::Role,
     },
     problem::Problem,
-    protocol::CredentialsFrame,
+    protocol::{CredentialsFrame, TokenFrame},
 };
 
 /// `POST /api/login`.
@@ -59,7 +59,8 @@ pub struct LoginResponse {
     /// What they may do.
     pub role: Role,
     /// A bearer token for `Authorization: Bearer …`, valid as long as the session.
-    pub token: String,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    pub token: TokenFrame,
     /// When the session ends at the latest.
     #[cfg_attr(feature = "openapi", schemars(with = "crate::schema::Time"))]
     pub expires_at: Timestamp,

@@ -5,10 +5,13 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    names::{AgentName, TokenName, UserName},
-    units,
-    user::{ApiToken, Role, Scope},
+use crate::{
+    model::{
+        names::{AgentName, TokenName, UserName},
+        units,
+        user::{ApiToken, Role, Scope},
+    },
+    protocol::TokenFrame,
 };
 
 /// The answer to `GET /api/me`.
@@ -57,7 +60,8 @@ pub struct CreateToken {
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct NewToken {
     /// For the header `Authorization: Bearer …`. It is shown this once.
-    pub secret: String,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    pub secret: TokenFrame,
     /// What is kept of it.
     #[serde(flatten)]
     pub token: ApiToken,
@@ -92,5 +96,6 @@ pub struct EnrolledAgent {
     /// Its name.
     pub name: AgentName,
     /// For the agent's `token_file`. It is shown this once.
-    pub token: String,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    pub token: TokenFrame,
 }

@@ -26,7 +26,7 @@ pub struct IssuedAgentToken {
 
 impl From<EnrolledAgent> for IssuedAgentToken {
     fn from(EnrolledAgent { name, token }: EnrolledAgent) -> Self {
-        Self { name, token: token.into() }
+        Self { name, token: token.0 }
     }
 }
 

@@ -36,7 +36,7 @@ impl Client {
         let credentials = CredentialsFrame(Credentials::new(username, password));
         let answer: LoginResponse = self.json(Call::post("/api/login").unsigned().json(&credentials)).await?;
         let LoginResponse { user, role, token, expires_at } = answer;
-        Ok(SignedIn { client: self.with_token(token.into())?, user, role, expires_at })
+        Ok(SignedIn { client: self.with_token(token.0)?, user, role, expires_at })
     }
 
     /// Ends the session, or every session of this user.

@@ -35,7 +35,7 @@ impl Client {
     /// [`NotAllowed`](crate::ErrorCode::NotAllowed) for a scope beyond the user's role.
     pub async fn create_token(&self, body: &CreateToken) -> Result<IssuedToken, ClientError> {
         let NewToken { secret, token } = self.json(Call::create("/api/tokens").json(body)).await?;
-        Ok(IssuedToken { secret: secret.into(), token })
+        Ok(IssuedToken { secret: secret.0, token })
     }
 
     /// Revokes a token.

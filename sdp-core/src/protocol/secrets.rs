@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for CredentialsFrame {
     }
 }
 
-/// A token in a frame. Serialises it; `Debug` does not show it.
+/// A token in a frame or in an answer. Serialises it; `Debug` does not show it.
 #[derive(Clone)]
 pub struct TokenFrame(pub SecretString);
 
@@ -73,6 +73,8 @@ impl PartialEq for TokenFrame {
         self.0.expose_secret() == other.0.expose_secret()
     }
 }
+
+impl Eq for TokenFrame {}
 
 impl Serialize for TokenFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,9 +9,8 @@ use sdp_core::{
         audit::AuditAction,
         people::{EnrolAgent, EnrolledAgent},
     },
-    protocol::{ReplyBody, RequestBody},
+    protocol::{ReplyBody, RequestBody, TokenFrame},
 };
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{Json, Path, in_full};
@@ -73,7 +72,7 @@ pub(super) async fn enrol(
     in_full(async move {
         let token = auth::enrol(state.store(), &name).await.map_err(|error| ApiError::from(error).field("name"))?;
         state.audit(vec![signed_in.deed(AuditAction::AgentEnrol, AuditSubject::agent(&name))]).await;
-        Ok((StatusCode::CREATED, Json(enrolled(name, &token))))
+        Ok((StatusCode::CREATED, Json(EnrolledAgent { name, token: TokenFrame(token) })))
     })
     .await
 }
@@ -89,7 +88,7 @@ pub(super) async fn rotate(
         let token = token.ok_or_else(|| ApiError::not_found("agent", &name).field("name"))?;
         state.hub().disconnect(&name);
         state.audit(vec![signed_in.deed(AuditAction::AgentRotate, AuditSubject::agent(&name))]).await;
-        Ok(Json(enrolled(name, &token)))
+        Ok(Json(EnrolledAgent { name, token: TokenFrame(token) }))
     })
     .await
 }
@@ -109,8 +108,4 @@ pub(super) async fn revoke(
         Ok(StatusCode::NO_CONTENT)
     })
     .await
-}
-
-fn enrolled(name: AgentName, token: &SecretString) -> EnrolledAgent {
-    EnrolledAgent { name, token: token.expose_secret().to_owned() }
 }

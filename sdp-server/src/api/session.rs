@@ -14,7 +14,7 @@ use sdp_core::{
         audit::AuditAction,
         people::{LogoutQuery, Me},
     },
-    protocol::{CredentialsFrame, ReplyBody, RequestBody},
+    protocol::{CredentialsFrame, ReplyBody, RequestBody, TokenFrame},
 };
 use secrecy::ExposeSecret;
 
@@ -57,13 +57,12 @@ pub(super) async fn login(
         state.sessions().end(earlier);
     }
     let (token, session) = state.sessions().start(user.clone(), credentials, now);
-    let token = token.expose_secret().to_owned();
     let age = state.config().session.absolute.as_secs();
-    let cookie = cookie(&state, &token, age);
+    let cookie = cookie(&state, token.expose_secret(), age);
     tracing::info!(%user, %address, "signed in");
     let deed = Deed::of_the_platform(AuditAction::SignIn, AuditSubject::user(&user));
     state.audit(vec![Deed { user: Some(user.clone()), address: Some(address), ..deed }]).await;
-    let answer = LoginResponse { user, role, token, expires_at: session.expires_at };
+    let answer = LoginResponse { user, role, token: TokenFrame(token), expires_at: session.expires_at };
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(answer)))
 }
 

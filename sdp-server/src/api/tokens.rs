@@ -9,8 +9,8 @@ use sdp_core::{
         audit::AuditAction,
         people::{CreateToken, NewToken},
     },
+    protocol::TokenFrame,
 };
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::{Json, Path, in_full};
@@ -37,7 +37,7 @@ pub(super) async fn create(
         let detail = format!("{}: {}, until {}", token.name, scopes.join(", "), token.expires_at);
         let subject = AuditSubject::token(&token.user, token.id);
         state.audit(vec![signed_in.deed(AuditAction::TokenCreate, subject).detail(detail)]).await;
-        Ok((StatusCode::CREATED, Json(NewToken { secret: secret.expose_secret().to_owned(), token })))
+        Ok((StatusCode::CREATED, Json(NewToken { secret: TokenFrame(secret), token })))
     })
     .await
 }

@@ -13,7 +13,7 @@ use super::{
     Json, Path,
     etag::{IfMatch, Tagged},
 };
-use crate::{ApiError, AppState, auth::SignedIn};
+use crate::{ApiError, AppState, auth::SignedIn, store::Deed};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct EnvironmentPath {
@@ -43,9 +43,9 @@ pub(super) async fn create(
 ) -> Result<Tagged<Environment>, ApiError> {
     let name = body.name.clone().ok_or_else(|| super::nameless("environment"))?;
     let environment = checked(&state, name, body).await?;
-    let inserted = state.store().insert_environment(&environment).await;
+    let deed = deed(&signed_in, AuditAction::EnvironmentCreate, &environment.name);
+    let inserted = state.store().insert_environment(&environment, deed).await;
     inserted.map_err(|error| ApiError::from(error).field("name"))?;
-    told(&state, &signed_in, AuditAction::EnvironmentCreate, &environment.name).await;
     Ok(Tagged::of(environment).created())
 }
 
@@ -58,8 +58,8 @@ pub(super) async fn replace(
 ) -> Result<Tagged<Environment>, ApiError> {
     super::same_name(&path.name, body.name.as_ref())?;
     let environment = checked(&state, path.name, body).await?;
-    if state.store().replace_environment(&environment, &expected).await? {
-        told(&state, &signed_in, AuditAction::EnvironmentReplace, &environment.name).await;
+    let deed = deed(&signed_in, AuditAction::EnvironmentReplace, &environment.name);
+    if state.store().replace_environment(&environment, &expected, deed).await? {
         return Ok(Tagged::of(environment));
     }
     Err(ApiError::not_found("environment", &environment.name).field("name"))
@@ -71,15 +71,15 @@ pub(super) async fn delete(
     Path(path): Path<EnvironmentPath>,
     IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, ApiError> {
-    if state.store().delete_environment(&path.name, &expected).await? {
-        told(&state, &signed_in, AuditAction::EnvironmentDelete, &path.name).await;
+    let deed = deed(&signed_in, AuditAction::EnvironmentDelete, &path.name);
+    if state.store().delete_environment(&path.name, &expected, deed).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(ApiError::not_found("environment", &path.name).field("name"))
 }
 
-async fn told(state: &AppState, signed_in: &SignedIn, action: AuditAction, name: &EnvironmentName) {
-    state.audit(vec![signed_in.deed(action, AuditSubject::environment(name))]).await;
+fn deed(signed_in: &SignedIn, action: AuditAction, name: &EnvironmentName) -> Deed {
+    signed_in.deed(action, AuditSubject::environment(name))
 }
 
 /// The environment that is to be kept: its agents are enrolled, and nothing in it takes no time.

@@ -20,7 +20,7 @@ use crate::{
     ApiError, AppState,
     auth::SignedIn,
     routing::gateway_of,
-    store::{Claim, Deed},
+    store::{Claim, Deed, RoutesSet},
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -121,31 +121,20 @@ pub(crate) async fn set(
     let changes = RouteChanges { services, by, takeover: wanted.takeover, ..RouteChanges::default() };
     let whose = own.then(|| sandbox.name.clone());
     let table = state.routing().apply(state.hub(), &gateway.agent, whose, changes).await?;
-    let targets = || wanted.routes.iter().map(|(service, (target, _))| (service.clone(), target.clone())).collect();
     let user = signed_in.map_or(&sandbox.owner, |signed_in| signed_in.user()).clone();
     let lost = table.taken.iter().map(|taken| {
         let TakenRoute { service, was, .. } = taken.clone();
         let (by, user, at) = (sandbox.name.clone(), user.clone(), crate::store::now());
         (was.owner, LostRoute { service, url: was.url, by, user, at })
     });
-    let claims = wanted.routes.iter().map(|(service, (_, claim))| (service.clone(), claim.clone())).collect();
-    let store = state.store();
-    // At once, so that they are one commit.
-    tokio::try_join!(
-        async {
-            match own {
-                true => store.choose_own_routes(&sandbox.name, targets()).await,
-                false => Ok(()),
-            }
-        },
-        store.lose_routes(lost.collect()),
-        store.claim_routes(&sandbox.name, claims),
-        async {
-            state.audit(deeds(signed_in, &sandbox, &wanted, &table.taken)).await;
-            Ok(())
-        },
-        store.want_routes(&sandbox.name, targets()),
-    )?;
+    let (lost, deeds) = (lost.collect(), deeds(signed_in, &sandbox, &wanted, &table.taken));
+    let (mut targets, mut claims) = (BTreeMap::new(), BTreeMap::new());
+    for (service, (target, claim)) in wanted.routes {
+        targets.insert(service.clone(), target);
+        claims.insert(service, claim);
+    }
+    let set = RoutesSet { targets, claims, is_own: own, lost, deeds };
+    state.store().routes_were_set(&sandbox.name, set).await?;
     Ok(table)
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sdp_core::{Environment, EnvironmentName, SandboxName};
 
 use super::{
-    Expected, Store, StoreError,
+    Deed, Expected, Store, StoreError, audit,
     error::is_taken,
     values::{json, text, to_json},
 };
@@ -14,13 +14,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Exists`].
-    pub async fn insert_environment(&self, environment: &Environment) -> Result<(), StoreError> {
+    pub async fn insert_environment(&self, environment: &Environment, deed: Deed) -> Result<(), StoreError> {
         let (name, settings) = (environment.name.clone(), to_json(environment));
         self.writer
             .write(move |connection| {
                 let query = "INSERT INTO environments (name, settings) VALUES (?1, ?2)";
                 match connection.prepare_cached(query)?.execute(params![name.as_str(), settings]) {
-                    Ok(_) if name != EnvironmentName::default() => Ok(()),
+                    Ok(_) if name != EnvironmentName::default() => audit::append(connection, &deed),
                     Err(error) if !is_taken(&error) => Err(error.into()),
                     _ => Err(StoreError::Exists { what: "environment", name: name.to_string() }),
                 }
@@ -28,7 +28,7 @@ impl Store {
             .await
     }
 
-    /// Sets everything of an environment anew. False when there is none.
+    /// Sets everything of an environment anew, and keeps with it what was done. False when there is none.
     ///
     /// # Errors
     /// [`StoreError::Changed`].
@@ -36,6 +36,7 @@ impl Store {
         &self,
         environment: &Environment,
         expected: &Expected,
+        deed: Deed,
     ) -> Result<bool, StoreError> {
         let (name, settings, expected) = (environment.name.clone(), to_json(environment), expected.clone());
         self.writer
@@ -45,7 +46,7 @@ impl Store {
                 let query = "INSERT INTO environments (name, settings) VALUES (?1, ?2)
                     ON CONFLICT (name) DO UPDATE SET settings = ?2";
                 connection.prepare_cached(query)?.execute(params![name.as_str(), settings])?;
-                Ok(true)
+                audit::append(connection, &deed).map(|()| true)
             })
             .await
     }
@@ -82,11 +83,16 @@ impl Store {
     }
 
     /// Forgets an environment that no sandbox lives in; the default one goes back to no settings. False when
-    /// there is none.
+    /// there is none. What was done is kept with it.
     ///
     /// # Errors
     /// [`StoreError::InUse`]; [`StoreError::Changed`].
-    pub async fn delete_environment(&self, name: &EnvironmentName, expected: &Expected) -> Result<bool, StoreError> {
+    pub async fn delete_environment(
+        &self,
+        name: &EnvironmentName,
+        expected: &Expected,
+        deed: Deed,
+    ) -> Result<bool, StoreError> {
         let (name, expected) = (name.clone(), expected.clone());
         self.writer
             .write(move |connection| {
@@ -100,7 +106,7 @@ impl Store {
                 }
                 let query = "DELETE FROM environments WHERE name = ?1";
                 connection.prepare_cached(query)?.execute([name.as_str()])?;
-                Ok(true)
+                audit::append(connection, &deed).map(|()| true)
             })
             .await
     }

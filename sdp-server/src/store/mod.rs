@@ -58,6 +58,7 @@ pub use self::{
 pub(crate) use self::{
     pull_requests::{PullRequestKey, PullRequestRecord, Received},
     queue::{Happening, NewTask, Task},
+    routing::RoutesSet,
     values::{now, to_json},
 };
 use self::{readers::Readers, writer::Writer};

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use sdp_core::{ClaimReason, RouteTarget, SandboxKey, SandboxName, ServiceName, api::routing::LostRoute};
 
 use super::{
-    Store, StoreError,
+    Deed, Store, StoreError, audit, sandboxes,
     values::{micros, optional_text, optional_time, text, time},
 };
 
@@ -19,6 +19,21 @@ pub struct Claim {
     pub reason: Option<ClaimReason>,
     /// When it ends; none when it ends with its sandbox.
     pub expires_at: Option<Timestamp>,
+}
+
+/// What is kept of routes that were set for a sandbox.
+#[derive(Debug, Default)]
+pub(crate) struct RoutesSet {
+    /// Where the services go now.
+    pub(crate) targets: BTreeMap<ServiceName, RouteTarget>,
+    /// What is claimed with that, whatever was lost of it before.
+    pub(crate) claims: BTreeMap<ServiceName, Claim>,
+    /// Whether they are routes of the sandbox's own gateway.
+    pub(crate) is_own: bool,
+    /// What other sandboxes lost by it, each with who.
+    pub(crate) lost: Vec<(SandboxName, LostRoute)>,
+    /// What was done.
+    pub(crate) deeds: Vec<Deed>,
 }
 
 impl Store {
@@ -55,52 +70,21 @@ impl Store {
             .await
     }
 
-    /// Keeps that sandboxes lost routes, each with who lost it. Of sandboxes that are gone nothing is kept.
+    /// Keeps that routes of a sandbox were set, all of it or nothing.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn lose_routes(&self, lost: Vec<(SandboxName, LostRoute)>) -> Result<(), StoreError> {
+    /// [`StoreError`] when the database fails, or the sandbox is gone or [going](StoreError::Deleting).
+    pub(crate) async fn routes_were_set(&self, sandbox: &SandboxName, set: RoutesSet) -> Result<(), StoreError> {
+        let (sandbox, now) = (sandbox.clone(), Timestamp::now());
         self.writer
             .write(move |connection| {
-                let mut statement = connection.prepare_cached(
-                    "INSERT OR REPLACE INTO lost_routes (sandbox, service, url, by, user, at)
-                        SELECT name, ?2, ?3, ?4, ?5, ?6 FROM sandboxes WHERE name = ?1",
-                )?;
-                for (sandbox, LostRoute { service, url, by, user, at }) in &lost {
-                    let (service, url, by, user) = (service.as_str(), url.as_str(), by.as_str(), user.as_str());
-                    statement.execute(params![sandbox.as_str(), service, url, by, user, micros(*at)])?;
+                if set.is_own {
+                    choose_own(connection, &sandbox, &set.targets)?;
                 }
-                Ok(())
-            })
-            .await
-    }
-
-    /// Keeps what a sandbox claims, whatever it lost of it before.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails, or the sandbox is gone.
-    pub async fn claim_routes(
-        &self,
-        sandbox: &SandboxName,
-        claims: BTreeMap<ServiceName, Claim>,
-    ) -> Result<(), StoreError> {
-        let sandbox = sandbox.clone();
-        self.writer
-            .write(move |connection| {
-                let claim =
-                    "INSERT OR REPLACE INTO claims (sandbox, service, reason, expires_at) VALUES (?1, ?2, ?3, ?4)";
-                let lost = "DELETE FROM lost_routes WHERE sandbox = ?1 AND service = ?2";
-                for (service, Claim { reason, expires_at }) in &claims {
-                    let reason = reason.as_ref().map(ClaimReason::as_str);
-                    connection.prepare_cached(claim)?.execute(params![
-                        sandbox.as_str(),
-                        service.as_str(),
-                        reason,
-                        expires_at.map(micros)
-                    ])?;
-                    connection.prepare_cached(lost)?.execute([sandbox.as_str(), service.as_str()])?;
-                }
-                Ok(())
+                lose(connection, &set.lost)?;
+                claim(connection, &sandbox, &set.claims)?;
+                set.deeds.iter().try_for_each(|deed| audit::append(connection, deed))?;
+                sandboxes::want_routes(connection, &sandbox, set.targets, now)
             })
             .await
     }
@@ -170,41 +154,6 @@ impl Store {
             .await
     }
 
-    /// Keeps what was chosen for the routes of a sandbox's own gateway; the sandbox's deployment is what is chosen
-    /// without a choice.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails, or the sandbox is gone.
-    pub async fn choose_own_routes(
-        &self,
-        sandbox: &SandboxName,
-        choices: BTreeMap<ServiceName, RouteTarget>,
-    ) -> Result<(), StoreError> {
-        let sandbox = sandbox.clone();
-        self.writer
-            .write(move |connection| {
-                for (service, target) in &choices {
-                    let url = match target {
-                        RouteTarget::Sandbox => {
-                            connection
-                                .prepare_cached("DELETE FROM own_routes WHERE sandbox = ?1 AND service = ?2")?
-                                .execute([sandbox.as_str(), service.as_str()])?;
-                            continue;
-                        }
-                        RouteTarget::Ocp => None,
-                        RouteTarget::Url(url) => Some(url.as_str()),
-                    };
-                    connection
-                        .prepare_cached(
-                            "INSERT OR REPLACE INTO own_routes (sandbox, service, url) VALUES (?1, ?2, ?3)",
-                        )?
-                        .execute(params![sandbox.as_str(), service.as_str(), url])?;
-                }
-                Ok(())
-            })
-            .await
-    }
-
     /// What was chosen for the routes of a sandbox's own gateway.
     ///
     /// # Errors
@@ -224,6 +173,54 @@ impl Store {
             })
             .await
     }
+}
+
+/// Of a sandbox's own gateway. The sandbox's deployment is what is chosen without a choice.
+fn choose_own(
+    connection: &Connection,
+    sandbox: &SandboxName,
+    targets: &BTreeMap<ServiceName, RouteTarget>,
+) -> Result<(), StoreError> {
+    for (service, target) in targets {
+        let url = match target {
+            RouteTarget::Sandbox => {
+                let query = "DELETE FROM own_routes WHERE sandbox = ?1 AND service = ?2";
+                connection.prepare_cached(query)?.execute([sandbox.as_str(), service.as_str()])?;
+                continue;
+            }
+            RouteTarget::Ocp => None,
+            RouteTarget::Url(url) => Some(url.as_str()),
+        };
+        let query = "INSERT OR REPLACE INTO own_routes (sandbox, service, url) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(query)?.execute(params![sandbox.as_str(), service.as_str(), url])?;
+    }
+    Ok(())
+}
+
+/// Of sandboxes that are gone nothing is kept.
+fn lose(connection: &Connection, lost: &[(SandboxName, LostRoute)]) -> Result<(), StoreError> {
+    let query = "INSERT OR REPLACE INTO lost_routes (sandbox, service, url, by, user, at)
+        SELECT name, ?2, ?3, ?4, ?5, ?6 FROM sandboxes WHERE name = ?1";
+    for (sandbox, LostRoute { service, url, by, user, at }) in lost {
+        let (service, url, by, user) = (service.as_str(), url.as_str(), by.as_str(), user.as_str());
+        connection.prepare_cached(query)?.execute(params![sandbox.as_str(), service, url, by, user, micros(*at)])?;
+    }
+    Ok(())
+}
+
+fn claim(
+    connection: &Connection,
+    sandbox: &SandboxName,
+    claims: &BTreeMap<ServiceName, Claim>,
+) -> Result<(), StoreError> {
+    let claim = "INSERT OR REPLACE INTO claims (sandbox, service, reason, expires_at) VALUES (?1, ?2, ?3, ?4)";
+    let lost = "DELETE FROM lost_routes WHERE sandbox = ?1 AND service = ?2";
+    for (service, Claim { reason, expires_at }) in claims {
+        let (reason, end) = (reason.as_ref().map(ClaimReason::as_str), expires_at.map(micros));
+        connection.prepare_cached(claim)?.execute(params![sandbox.as_str(), service.as_str(), reason, end])?;
+        connection.prepare_cached(lost)?.execute([sandbox.as_str(), service.as_str()])?;
+    }
+    Ok(())
 }
 
 /// Gives a sandbox its key.

@@ -62,6 +62,10 @@ async fn record(store: &Store) -> SandboxRecord {
     store.sandbox_record(&pay()).await.unwrap().unwrap()
 }
 
+fn deed() -> Deed {
+    Deed::of_the_platform(AuditAction::TemplateReplace, AuditSubject::sandbox(&pay()))
+}
+
 #[tokio::test]
 async fn deployments_outlive_their_sandbox() {
     let (_dir, store) = store();
@@ -153,34 +157,33 @@ async fn environments_are_kept_and_the_default_is_there_without_being_made() {
     let (dir, store) = store();
     let default = Environment::new(EnvironmentName::default());
     assert_eq!(store.environments().await.unwrap(), std::slice::from_ref(&default));
-    assert!(matches!(store.insert_environment(&default).await, Err(StoreError::Exists { .. })));
+    assert!(matches!(store.insert_environment(&default, deed()).await, Err(StoreError::Exists { .. })));
     let mut qa = Environment::new("qa".parse().unwrap());
     qa.agents.insert("micro-92".parse().unwrap());
     qa.idle_after = Some(Duration::from_secs(3600));
     qa.ports = Some("100-200".to_owned().try_into().unwrap());
-    assert!(!store.replace_environment(&qa, &Expected::ANY).await.unwrap());
-    store.insert_environment(&qa).await.unwrap();
+    assert!(!store.replace_environment(&qa, &Expected::ANY, deed()).await.unwrap());
+    store.insert_environment(&qa, deed()).await.unwrap();
     let changed = Environment { env: [("A".parse().unwrap(), "1".into())].into(), ..default.clone() };
-    assert!(store.replace_environment(&changed, &Expected::ANY).await.unwrap());
+    assert!(store.replace_environment(&changed, &Expected::ANY, deed()).await.unwrap());
     drop(store);
     let store = Store::open(&dir.path().join("sdp.db")).unwrap();
     assert_eq!(store.environments().await.unwrap(), [changed, qa.clone()]);
 
     store.insert_sandbox(&Sandbox { environment: qa.name.clone(), ..sandbox() }, &Shape::default()).await.unwrap();
-    let error = store.delete_environment(&qa.name, &Expected::ANY).await.unwrap_err();
+    let error = store.delete_environment(&qa.name, &Expected::ANY, deed()).await.unwrap_err();
     assert_eq!(Problem::from(&error).holder.as_deref(), Some("pay"));
     store.begin_delete(&pay()).await.unwrap();
     store.end_delete(&pay()).await.unwrap();
-    assert!(store.delete_environment(&qa.name, &Expected::ANY).await.unwrap());
-    assert!(!store.delete_environment(&qa.name, &Expected::ANY).await.unwrap());
-    assert!(store.delete_environment(&default.name, &Expected::ANY).await.unwrap());
+    assert!(store.delete_environment(&qa.name, &Expected::ANY, deed()).await.unwrap());
+    assert!(!store.delete_environment(&qa.name, &Expected::ANY, deed()).await.unwrap());
+    assert!(store.delete_environment(&default.name, &Expected::ANY, deed()).await.unwrap());
     assert_eq!(store.environments().await.unwrap(), [default], "back to no settings");
 }
 
 #[tokio::test]
 async fn templates_are_kept_replaced_and_forgotten() {
     let (_dir, store) = store();
-    let deed = || Deed::of_the_platform(AuditAction::TemplateReplace, AuditSubject::sandbox(&pay()));
     let mut template = Template {
         name: "checkout".parse().unwrap(),
         owner: "ada".parse().unwrap(),

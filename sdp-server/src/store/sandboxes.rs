@@ -182,18 +182,8 @@ impl Store {
         name: &SandboxName,
         targets: BTreeMap<ServiceName, RouteTarget>,
     ) -> Result<(), StoreError> {
-        let now = Timestamp::now();
-        let changed = self.change(name, move |record| {
-            record.used(now, false);
-            record.problem = None;
-            for (service, target) in targets {
-                match target {
-                    RouteTarget::Ocp => record.shape.routes.remove(&service),
-                    target => record.shape.routes.insert(service, target),
-                };
-            }
-        });
-        changed.await.map(drop)
+        let (name, now) = (name.clone(), Timestamp::now());
+        self.writer.write(move |connection| want_routes(connection, &name, targets, now)).await
     }
 
     /// Takes services out of a sandbox. What their agents have of them is still to be removed.
@@ -394,6 +384,26 @@ impl SandboxRecord {
             self.sandbox.state = SandboxState::Active;
         }
     }
+}
+
+/// Keeps where routes of a sandbox are wanted to go, which is a use of it.
+pub(super) fn want_routes(
+    connection: &Connection,
+    name: &SandboxName,
+    targets: BTreeMap<ServiceName, RouteTarget>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(mut record) = load(connection, name)? else { return Ok(()) };
+    record.admit()?;
+    record.used(now, false);
+    record.problem = None;
+    for (service, target) in targets {
+        match target {
+            RouteTarget::Ocp => record.shape.routes.remove(&service),
+            target => record.shape.routes.insert(service, target),
+        };
+    }
+    save(connection, &record)
 }
 
 /// Takes a new deployment over into the shape of its sandbox, which it wakes. One whose sandbox the database

@@ -130,7 +130,7 @@ step("what a running program prints is followed, and its address leads there", a
   await page.goto(`${url}/sandboxes/checkout`);
   await page.getByRole("link", { name: "Output of eredar" }).click();
   const output = page.getByRole("log", { name: "Program output" });
-  await output.locator(".line-stderr", { hasText: "listens on" }).waitFor();
+  await output.locator(".line", { hasText: "listens on" }).waitFor();
   const { pathname, searchParams } = new URL(page.url());
   expect(searchParams.get("tab") === "output", "the address names the tab");
   const { url: service } = await call(page, "GET", `/api${pathname}`);

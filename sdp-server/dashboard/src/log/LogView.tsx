@@ -11,7 +11,8 @@ import { type Range, contains, format, window as visible, ROW } from "./view";
 interface LogViewProps {
   lines: Lines;
   state: StreamState;
-  /** What it is to people: `log`. */
+  /** Its heading, and what it is within a sentence. */
+  label: string;
   name: string;
   /** What an ended one is said to be. */
   ended: string;
@@ -32,7 +33,7 @@ const SAYS: Record<Exclude<StreamState, "ended">, string> = {
 };
 
 /** Lines, however many: only what is seen of them is drawn. */
-export function LogView({ lines, state, name, ended, selected, onSelect, isLinked = false, note, download }: LogViewProps) {
+export function LogView({ lines, state, label, name, ended, selected, onSelect, isLinked = false, note, download }: LogViewProps) {
   useSyncExternalStore(lines.subscribe, lines.version);
   const scroller = useRef<HTMLDivElement>(null);
   const search = useRef<HTMLInputElement>(null);
@@ -162,7 +163,7 @@ export function LogView({ lines, state, name, ended, selected, onSelect, isLinke
           )}
         </div>
         <span className="log-state" data-state={state}>
-          <span className="dot" aria-hidden /> {state === "ended" ? ended : SAYS[state]} · {lines.length.toLocaleString("en")} lines
+          <span className="dot" aria-hidden /> {state === "ended" ? ended : SAYS[state]} · {lines.length.toLocaleString("en")} {lines.length === 1 ? "line" : "lines"}
         </span>
         <div className="log-tools">
           {lines.errors > 0 ? (
@@ -197,12 +198,12 @@ export function LogView({ lines, state, name, ended, selected, onSelect, isLinke
       <div className="log-note" role="status">
         {note}
       </div>
-      {first > 1 ? <p className="log-gone">{(first - 1).toLocaleString("en")} older lines were let go. The download has all that there are.</p> : null}
+      {first > 1 ? <p className="log-gone">The oldest {(first - 1).toLocaleString("en")} lines were let go. The download has everything that is still kept.</p> : null}
       <div
         ref={scroller}
         className="log-lines"
         role="log"
-        aria-label={name === "log" ? "Log" : "Program output"}
+        aria-label={label}
         aria-live="off"
         // It is scrolled and searched with keys.
         // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex

@@ -54,6 +54,7 @@ export function Printed({ deployment: { id, state } }: { deployment: Deployment 
         <LogView
           lines={lines}
           state={told.state}
+          label="Log"
           name="log"
           ended="complete"
           selected={parse(line)}
@@ -110,6 +111,7 @@ function Followed({ id, isRunning }: { id: string; isRunning: boolean }) {
     <LogView
       lines={lines}
       state={told.state}
+      label="Program output"
       name="output"
       ended="ended"
       selected={selected}

@@ -48,6 +48,7 @@ function pages({ running, failed }) {
       await page.getByRole("menuitem", { name: "Variables…" }).click();
     }],
     ["deployment", `/deployments/${running}`, (page) => page.locator(".usage").first().waitFor()],
+    ["output", `/deployments/${running}?tab=output`, (page) => page.getByText("listens on").first().waitFor()],
     ["failure", `/deployments/${failed}`, (page) => page.getByLabel("Search the log").fill("module_3")],
     ["history", "/history"],
     ["templates", "/templates"],

@@ -126,6 +126,24 @@ step("what a service uses is shown, and its variables are changed in place", asy
   await service.getByText("running", { exact: true }).waitFor();
 });
 
+step("what a running program prints is followed, and its address leads there", async () => {
+  await page.goto(`${url}/sandboxes/checkout`);
+  await page.getByRole("link", { name: "Output of eredar" }).click();
+  const output = page.getByRole("log", { name: "Program output" });
+  await output.locator(".line", { hasText: "listens on" }).waitFor();
+  const { pathname, searchParams } = new URL(page.url());
+  expect(searchParams.get("tab") === "output", "the address names the tab");
+  const { url: service } = await call(page, "GET", `/api${pathname}`);
+  await fetch(new URL("what-is-printed", service));
+  await output.locator(".line", { hasText: "/what-is-printed" }).waitFor();
+  await page.reload();
+  await output.locator(".line", { hasText: "/what-is-printed" }).waitFor();
+  expect((await obstacles(page)).length === 0, "what it prints is for everybody to read");
+  await page.getByRole("tab", { name: "Log" }).click();
+  await page.getByRole("log", { name: "Log" }).getByText("running", { exact: true }).waitFor();
+  expect(!new URL(page.url()).searchParams.has("tab"), "the address is the log's again");
+});
+
 step("a toggled route changes what the gateway answers, and the other browser's switch", async () => {
   const before = await askGateway();
   await page.goto(`${url}/sandboxes/checkout`);
@@ -298,7 +316,7 @@ step("nothing keeps anybody from using a page, in either theme, wide or narrow",
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.setViewportSize(colorScheme === "dark" ? { width: 360, height: 780 } : { width: 1280, height: 860 });
-    for (const path of [...PAGES, `/deployments/${id}`]) {
+    for (const path of [...PAGES, `/deployments/${id}`, `/deployments/${id}?tab=output`]) {
       await page.goto(`${url}${path}`);
       await page.locator("h1").first().waitFor();
       await page.locator(".skeletons").first().waitFor({ state: "detached" });

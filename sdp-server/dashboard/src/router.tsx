@@ -49,7 +49,10 @@ const deploy = createRoute({
 const deployment = createRoute({
   ...parent,
   path: "/deployments/$id",
-  validateSearch: (search: Record<string, unknown>): { line?: string } => ({ line: text(search.line) }),
+  validateSearch: (search: Record<string, unknown>): { tab?: "output"; line?: string } => ({
+    tab: search.tab === "output" ? "output" : undefined,
+    line: text(search.line),
+  }),
   component: lazyRouteComponent(() => import("./pages/Deployment"), "DeploymentPage"),
 });
 const sandboxes = createRoute({

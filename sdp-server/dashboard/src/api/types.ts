@@ -37,3 +37,6 @@ const ACTIVE: ReadonlySet<DeploymentState> = new Set(["queued", "source", "build
 
 /** Whether a deployment is still on its way. */
 export const isActive = (state: DeploymentState): boolean => ACTIVE.has(state);
+
+/** Whether a program of it is there whose output can be read. */
+export const hasOutput = (state: DeploymentState): boolean => state === "running" || state === "stopped";

@@ -1,58 +1,75 @@
 import { ArrowDownToLine, ArrowUp, ArrowDown, CircleAlert, Copy, Download, Link as LinkIcon, Pause, Search } from "lucide-react";
-import { type CSSProperties, type KeyboardEvent, useCallback, useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
+import { type CSSProperties, type KeyboardEvent, type ReactNode, useCallback, useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore } from "react";
 import { copy } from "../ui/copy";
 import { clock } from "../ui/time";
 import { complain, say } from "../ui/toast";
 import { spans } from "./ansi";
-import type { LogStore, Row } from "./store";
+import type { Lines, Row } from "./lines";
 import type { StreamState } from "./stream";
 import { type Range, contains, format, window as visible, ROW } from "./view";
 
 interface LogViewProps {
-  store: LogStore;
+  lines: Lines;
   state: StreamState;
-  /** The lines that the page's address names. */
+  /** Its heading, and what it is within a sentence. */
+  label: string;
+  name: string;
+  /** What an ended one is said to be. */
+  ended: string;
   selected: Range | undefined;
   onSelect: (range: Range | undefined) => void;
+  /** Whether the page's address names the selected lines. */
+  isLinked?: boolean;
+  /** What is to be known of it as it stands. */
+  note?: ReactNode;
   download: string;
 }
 
-const SAYS: Record<StreamState, string> = {
+const SAYS: Record<Exclude<StreamState, "ended">, string> = {
   connecting: "connecting…",
   live: "live",
   away: "reconnecting…",
-  ended: "complete",
+  broken: "broken off",
 };
 
-/** A log of any length: only what is seen of it is drawn. */
-export function LogView({ store, state, selected, onSelect, download }: LogViewProps) {
-  useSyncExternalStore(store.subscribe, store.version);
+/** Lines, however many: only what is seen of them is drawn. */
+export function LogView({ lines, state, label, name, ended, selected, onSelect, isLinked = false, note, download }: LogViewProps) {
+  useSyncExternalStore(lines.subscribe, lines.version);
   const scroller = useRef<HTMLDivElement>(null);
   const search = useRef<HTMLInputElement>(null);
   const [size, setSize] = useState({ top: 0, height: 400 });
   const [follows, setFollows] = useState(selected === undefined);
-  const [current, setCurrent] = useState(-1);
-  const [needle, setNeedle] = useState("");
-  const view = visible(store.length, size.top, size.height);
+  const [current, setCurrent] = useState(0);
+  const [needle, setNeedle] = useState(lines.needle);
+  const view = visible(lines.length, size.top, size.height);
+  const { first } = lines;
 
   const show = useCallback(
-    (index: number) => {
+    (seq: number) => {
       const box = scroller.current;
       if (!box) return;
       setFollows(false);
-      setCurrent(index);
-      box.scrollTop = view.topOf(index);
+      setCurrent(seq);
+      box.scrollTop = view.topOf(seq - first);
     },
-    [view],
+    [view, first],
   );
 
   // The lines that the address names are shown once they are there.
   const shown = useRef(false);
   useLayoutEffect(() => {
-    if (!selected || shown.current || store.length < selected.from) return;
+    if (!isLinked || !selected || shown.current || lines.last < selected.from) return;
     shown.current = true;
-    show(selected.from - 1);
+    show(selected.from);
   });
+
+  // Who reads on keeps the line before their eyes while older ones are let go above it.
+  const drawn = useRef(first);
+  useLayoutEffect(() => {
+    const gone = first - drawn.current;
+    drawn.current = first;
+    if (scroller.current && !follows && gone > 0) scroller.current.scrollTop -= gone * ROW;
+  }, [first, follows]);
 
   useLayoutEffect(() => {
     const box = scroller.current;
@@ -69,12 +86,12 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
   }, []);
 
   const step = (what: "match" | "error", forward: boolean) => {
-    const index = store.step(what, current < 0 ? (forward ? -1 : store.length) : current, forward);
-    if (index !== undefined) show(index);
+    const seq = lines.step(what, current > 0 || forward ? current : lines.last + 1, forward);
+    if (seq !== undefined) show(seq);
   };
   const look = (text: string) => {
     setNeedle(text);
-    store.search(text);
+    lines.search(text);
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "f" && (event.ctrlKey || event.metaKey)) {
@@ -88,21 +105,25 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
     } else if (event.key === "n" || event.key === "N") step("match", event.key === "n");
     else if (event.key === "e" || event.key === "E") step("error", event.key === "e");
     else if (event.key === "End") setFollows(true);
-    else if (event.key === "Home") show(0);
+    else if (event.key === "Home") show(first);
   };
   const pick = (seq: number, extend: boolean) => {
-    setCurrent(seq - 1);
+    // It is seen already.
+    shown.current = true;
+    setFollows(false);
+    setCurrent(seq);
     if (extend && selected) onSelect({ from: Math.min(selected.from, seq), to: Math.max(selected.from, seq) });
     else onSelect(selected?.from === seq && selected.to === seq ? undefined : { from: seq, to: seq });
   };
   const copyLines = () => {
-    const text = selected ? store.text(selected.from - 1, selected.to - 1) : store.text(0, store.length - 1);
-    void copy(text).then(() => say(selected ? "Lines copied" : "The whole log is copied"), complain);
+    const text = selected ? lines.text(selected.from, selected.to) : lines.text(first, lines.last);
+    void copy(text).then(() => say(selected ? "Lines copied" : `The whole ${name} is copied`), complain);
   };
-  const rank = needle === "" ? 0 : store.matchRank(current + 1);
+  const copies = selected ? "Copy the selected lines" : `Copy the whole ${name}`;
+  const rank = needle === "" ? 0 : lines.matchRank(current);
   const rows: Row[] = [];
-  for (let index = view.first; index < view.last; index += 1) rows.push(store.row(index));
-  const digits = { "--digits": `${Math.max(3, String(store.length).length)}ch` } as CSSProperties;
+  for (let index = view.first; index < view.last; index += 1) rows.push(lines.row(first + index));
+  const digits = { "--digits": `${Math.max(3, String(lines.last).length)}ch` } as CSSProperties;
 
   return (
     // The keys are those of the log within; its controls are reached with Tab.
@@ -114,7 +135,7 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
           <input
             ref={search}
             type="search"
-            aria-label="Search the log"
+            aria-label={`Search the ${name}`}
             placeholder="Search  /"
             spellCheck={false}
             value={needle}
@@ -130,7 +151,7 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
           {needle === "" ? null : (
             <>
               <span className="log-count" role="status">
-                {store.matches === 0 ? (store.isSearching ? "…" : "none") : current < 0 ? `${store.matches.toLocaleString("en")} found` : `${Math.min(rank, store.matches)}/${store.matches.toLocaleString("en")}`}
+                {lines.matches === 0 ? (lines.isSearching ? "…" : "none") : current === 0 ? `${lines.matches.toLocaleString("en")} found` : `${Math.min(rank, lines.matches)}/${lines.matches.toLocaleString("en")}`}
               </span>
               <button type="button" className="icon-button" aria-label="Previous match" onClick={() => step("match", false)}>
                 <ArrowUp size={15} aria-hidden />
@@ -142,12 +163,12 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
           )}
         </div>
         <span className="log-state" data-state={state}>
-          <span className="dot" aria-hidden /> {SAYS[state]} · {store.length.toLocaleString("en")} lines
+          <span className="dot" aria-hidden /> {state === "ended" ? ended : SAYS[state]} · {lines.length.toLocaleString("en")} {lines.length === 1 ? "line" : "lines"}
         </span>
         <div className="log-tools">
-          {store.errors > 0 ? (
+          {lines.errors > 0 ? (
             <button type="button" className="button button-small button-error" onClick={() => step("error", true)} title="Next error (e)">
-              <CircleAlert size={15} aria-hidden /> {store.errors.toLocaleString("en")} <span className="wide">{store.errors === 1 ? "error" : "errors"}</span>
+              <CircleAlert size={15} aria-hidden /> {lines.errors.toLocaleString("en")} <span className="wide">{lines.errors === 1 ? "error" : "errors"}</span>
             </button>
           ) : null}
           <button type="button" className="button button-small" aria-pressed={follows} onClick={() => setFollows(!follows)}>
@@ -155,7 +176,7 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
             <span className="wide">{follows ? "Pause" : "Follow"}</span>
             <span className="narrow visually-hidden">{follows ? "Pause" : "Follow"}</span>
           </button>
-          {selected ? (
+          {selected && isLinked ? (
             <button
               type="button"
               className="icon-button"
@@ -166,19 +187,23 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
               <LinkIcon size={16} aria-hidden />
             </button>
           ) : null}
-          <button type="button" className="icon-button" aria-label={selected ? "Copy the selected lines" : "Copy the whole log"} title={selected ? "Copy the selected lines" : "Copy the whole log"} onClick={copyLines}>
+          <button type="button" className="icon-button" aria-label={copies} title={copies} onClick={copyLines}>
             <Copy size={16} aria-hidden />
           </button>
-          <a className="icon-button" aria-label="Download the log" title="Download the log" href={download} download>
+          <a className="icon-button" aria-label={`Download the ${name}`} title={`Download the ${name}`} href={download} download>
             <Download size={16} aria-hidden />
           </a>
         </div>
       </div>
+      <div className="log-note" role="status">
+        {note}
+      </div>
+      {first > 1 ? <p className="log-gone">The oldest {(first - 1).toLocaleString("en")} lines were let go. The download has everything that is still kept.</p> : null}
       <div
         ref={scroller}
         className="log-lines"
         role="log"
-        aria-label="Log"
+        aria-label={label}
         aria-live="off"
         // It is scrolled and searched with keys.
         // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
@@ -198,11 +223,11 @@ export function LogView({ store, state, selected, onSelect, download }: LogViewP
           if (event.target === event.currentTarget) setFollows(false);
         }}
       >
-        {store.length === 0 ? <p className="log-empty">{state === "ended" ? "The log is empty." : "Waiting for the first line…"}</p> : null}
+        {lines.length === 0 && state !== "broken" ? <p className="log-empty">{state === "ended" ? `The ${name} is empty.` : "Waiting for the first line…"}</p> : null}
         <div className="log-height" style={{ height: view.height }}>
           <div className="log-window" style={{ transform: `translateY(${view.offset}px)` }}>
             {rows.map((row) => (
-              <Line key={row.seq} row={row} isSelected={contains(selected, row.seq)} isCurrent={row.seq - 1 === current} needle={needle} onPick={pick} />
+              <Line key={row.seq} row={row} isSelected={contains(selected, row.seq)} isCurrent={row.seq === current} needle={needle} onPick={pick} names={isLinked ? "Link to this line" : "Select this line"} />
             ))}
           </div>
         </div>
@@ -217,9 +242,11 @@ interface LineProps {
   isCurrent: boolean;
   needle: string;
   onPick: (seq: number, extend: boolean) => void;
+  /** What its number does. */
+  names: string;
 }
 
-function Line({ row, isSelected, isCurrent, needle, onPick }: LineProps) {
+function Line({ row, isSelected, isCurrent, needle, onPick, names }: LineProps) {
   const classes = ["line", `line-${row.kind}`];
   if (row.isWrong) classes.push("line-wrong");
   if (isSelected) classes.push("line-selected");
@@ -231,12 +258,12 @@ function Line({ row, isSelected, isCurrent, needle, onPick }: LineProps) {
         className="line-number"
         tabIndex={-1}
         aria-label={`Line ${row.seq}`}
-        title="Link to this line; with Shift, to all up to it"
+        title={`${names}; with Shift, all up to it`}
         onClick={(event) => onPick(row.seq, event.shiftKey)}
       >
         {row.seq}
       </button>
-      <span className="line-time">{clock(row.at)}</span>
+      {row.at === undefined ? <span className="line-stream">{row.kind === "stderr" ? "err" : ""}</span> : <span className="line-time">{clock(row.at)}</span>}
       <span className="line-text">
         {spans(row.text).map((span, index) => (
           <span key={index} className={span.className} style={span.color || span.background ? { color: span.color, backgroundColor: span.background } : undefined}>

@@ -1,13 +1,31 @@
-import { socketUrl } from "../api/client";
-import type { LogEvent, LogStore } from "./store";
+export type StreamState = "connecting" | "live" | "away" | "ended" | "broken";
 
-export type StreamState = "connecting" | "live" | "away" | "ended";
+/** How a stream stands. */
+export interface Told {
+  state: StreamState;
+  /** Why it is so, as a sentence, where that is known. */
+  why?: string;
+}
+
+export type Tell = (told: Told) => void;
+
+/** What is streamed. */
+export interface Source {
+  /** Its socket's address, for each connection anew. */
+  url: () => string;
+  /** Before the first message of a connection. */
+  opened?: () => void;
+  /** Takes a line of a message in; answers how it came to its end, if that was it. */
+  take: (line: string) => Told | undefined;
+  /** Asked after a connection that never opened: why, and it is `broken` when another attempt cannot help. */
+  refused?: () => Promise<Told | undefined>;
+}
 
 /** How long lines are taken in before the page may draw. */
 const SLICE_MS = 10;
 
-/** Brings a deployment's whole log into a store, then what follows, until it ends. Resumes where it was cut off. */
-export function follow(id: string, store: LogStore, tell: (state: StreamState) => void): () => void {
+/** Takes in what a source's socket tells until its end, and connects again whenever the connection is lost. */
+export function stream(source: Source, tell: Tell): () => void {
   let socket: WebSocket | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let failures = 0;
@@ -16,6 +34,10 @@ export function follow(id: string, store: LogStore, tell: (state: StreamState) =
   const waiting: string[] = [];
   let isTaking = false;
 
+  const end = (told: Told) => {
+    hasEnded = true;
+    tell(told);
+  };
   const takeIn = () => {
     isTaking = false;
     if (isOver) return;
@@ -23,11 +45,8 @@ export function follow(id: string, store: LogStore, tell: (state: StreamState) =
     let done = 0;
     while (done < waiting.length && performance.now() < until) {
       for (const line of (waiting[done] ?? "").split("\n")) {
-        const event = JSON.parse(line) as LogEvent | { type: "end" };
-        if (event.type === "end") {
-          hasEnded = true;
-          tell("ended");
-        } else store.append(event);
+        const told = source.take(line);
+        if (told) end(told);
       }
       done += 1;
     }
@@ -40,15 +59,26 @@ export function follow(id: string, store: LogStore, tell: (state: StreamState) =
     isTaking = true;
     setTimeout(takeIn);
   };
-  const reconnect = () => {
-    tell("away");
+  const reconnect = (told: Told = { state: "away" }) => {
+    tell(told);
     failures += 1;
     timer = setTimeout(connect, Math.min(10_000, 250 * 2 ** failures) * (0.5 + Math.random() / 2));
   };
+  const refused = async () => {
+    const told = await source.refused?.();
+    if (isOver) return;
+    if (told?.state === "broken") end(told);
+    else reconnect(told);
+  };
   const connect = () => {
-    const opened = new WebSocket(socketUrl(`ws/deployments/${id}`, { from: store.next }));
+    let wasOpen = false;
+    const opened = new WebSocket(source.url());
     socket = opened;
-    opened.onopen = () => tell("live");
+    opened.onopen = () => {
+      wasOpen = true;
+      source.opened?.();
+      tell({ state: "live" });
+    };
     opened.onmessage = (message: MessageEvent<string>) => {
       failures = 0;
       waiting.push(message.data);
@@ -58,10 +88,12 @@ export function follow(id: string, store: LogStore, tell: (state: StreamState) =
       if (socket !== opened) return;
       socket = undefined;
       // What has come is taken in first: the next connection begins after it.
-      if (!isOver && !hasEnded && waiting.length === 0) reconnect();
+      if (isOver || hasEnded || waiting.length > 0) return;
+      if (wasOpen) reconnect();
+      else void refused();
     };
   };
-  tell("connecting");
+  tell({ state: "connecting" });
   connect();
   return () => {
     isOver = true;

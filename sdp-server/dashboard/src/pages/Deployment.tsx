@@ -1,14 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, getRouteApi } from "@tanstack/react-router";
-import { useEffect, useState } from "react";
-import { base } from "../api/client";
 import { queries } from "../api/queries";
 import type { Deployment } from "../api/types";
 import { plain } from "../log/ansi";
-import { LogView } from "../log/LogView";
-import { LogStore } from "../log/store";
-import { type StreamState, follow } from "../log/stream";
-import { format, parse } from "../log/view";
 import { actionsOf, useAct } from "../ui/actions";
 import { StateBadge } from "../ui/badge";
 import { Copyable } from "../ui/copy";
@@ -18,6 +12,7 @@ import { Loaded } from "../ui/states";
 import { Time } from "../ui/time";
 import { Timeline } from "../ui/Timeline";
 import { Usage } from "../ui/Usage";
+import { Printed } from "./deployment/Printed";
 
 const route = getRouteApi("/app/deployments/$id");
 
@@ -133,24 +128,7 @@ function Shown({ deployment }: { deployment: Deployment }) {
           </div>
         ) : null}
       </dl>
-      <Log id={deployment.id} />
+      <Printed deployment={deployment} />
     </Page>
-  );
-}
-
-function Log({ id }: { id: string }) {
-  const [store] = useState(() => new LogStore());
-  const [state, setState] = useState<StreamState>("connecting");
-  const { line } = route.useSearch();
-  const navigate = route.useNavigate();
-  useEffect(() => follow(id, store, setState), [id, store]);
-  return (
-    <LogView
-      store={store}
-      state={state}
-      selected={parse(line)}
-      onSelect={(range) => void navigate({ search: range ? { line: format(range) } : {}, replace: true, resetScroll: false })}
-      download={new URL(`api/deployments/${id}/log?format=text`, base).href}
-    />
   );
 }

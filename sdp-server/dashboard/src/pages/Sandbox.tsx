@@ -1,10 +1,10 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, getRouteApi, useNavigate } from "@tanstack/react-router";
-import { Clock, Copy, LayoutTemplate, ListTree, Moon, Plus, Rocket, Share2, Sun, Trash2 } from "lucide-react";
+import { Clock, Copy, LayoutTemplate, ListTree, Moon, Plus, Rocket, Share2, SquareTerminal, Sun, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { client, take } from "../api/client";
 import { queries } from "../api/queries";
-import { type Deployment, type SandboxDetail, type ServiceStats, isActive } from "../api/types";
+import { type Deployment, type SandboxDetail, type ServiceStats, hasOutput, isActive } from "../api/types";
 import { actionsOf, useAct } from "../ui/actions";
 import { Badge, SandboxBadge, StateBadge } from "../ui/badge";
 import { Copyable } from "../ui/copy";
@@ -191,6 +191,7 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
         <ul className="list">
           {running.map(({ now, serving }) => {
             const [first, ...others] = actionsOf(now);
+            const printing = hasOutput(now.state) ? now : serving;
             const url = now.url ?? serving?.url;
             const more = others.map(({ deed, label, icon }) => ({ label, icon, onSelect: () => act.mutate({ deed, of: now }) }));
             if (!isActive(now.state)) more.push({ label: "Variables…", icon: <ListTree size={15} aria-hidden />, onSelect: () => setEdited(now) });
@@ -208,6 +209,11 @@ function Services({ sandbox, isMine }: { sandbox: SandboxDetail; isMine: boolean
                 </div>
                 <div className="service-side">
                   {url && (now.state === "running" || isActive(now.state) || serving) ? <Copyable text={url} label={`Copy the URL of ${now.repo}`} href={url} /> : null}
+                  {printing ? (
+                    <Link to="/deployments/$id" params={{ id: printing.id }} search={{ tab: "output" }} className="button button-small" aria-label={`Output of ${now.repo}`}>
+                      <SquareTerminal size={15} aria-hidden /> Output
+                    </Link>
+                  ) : null}
                   {isMine && first ? (
                     <>
                       <button type="button" className="button button-small" disabled={act.isPending} onClick={() => act.mutate({ deed: first.deed, of: now })}>

@@ -2,7 +2,7 @@
 //! the database, and changes both together.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -51,8 +51,6 @@ pub struct People {
 #[derive(Debug, Default)]
 struct Known {
     users: BTreeMap<UserName, UserRecord>,
-    /// In lower case: a git host may not care.
-    locked_out: HashSet<String>,
     tokens: HashMap<[u8; 32], Kept>,
 }
 
@@ -94,10 +92,10 @@ impl People {
         if self.is_admin(user) {
             return Some(Role::Admin);
         }
-        if known.locked_out.contains(&folded(user)) {
-            return None;
+        match known.find(user) {
+            Some(UserRecord { disabled: true, .. }) => None,
+            found => Some(found.and_then(|user| user.role).unwrap_or(self.config.default_role)),
         }
-        Some(known.users.get(user).and_then(|user| user.role).unwrap_or(self.config.default_role))
     }
 
     /// Whether the configuration makes somebody an admin.
@@ -276,10 +274,5 @@ impl Known {
 
     fn keep(&mut self, user: UserRecord) {
         self.users.insert(user.name.clone(), user);
-        self.locked_out = self.users.values().filter(|user| user.disabled).map(|user| folded(&user.name)).collect();
     }
-}
-
-fn folded(user: &UserName) -> String {
-    user.as_str().to_ascii_lowercase()
 }

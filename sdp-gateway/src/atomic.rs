@@ -19,7 +19,18 @@ const NEW_MODE: u32 = 0o644;
 /// A file or directory without any write permission is refused, also where this user could override it: somebody
 /// meant it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, bytes, regular(path)?.as_ref(), true)?;
+    replace(path, bytes, regular(path)?.as_ref(), Sync::All)?;
+    read_back(path, bytes)
+}
+
+/// As [`write`], but after a crash the earlier file may be there instead, whole, until something is written by [`write`]
+/// into the same directory.
+pub(crate) fn write_first(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, regular(path)?.as_ref(), Sync::Content)?;
+    read_back(path, bytes)
+}
+
+fn read_back(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if read(path)?.as_deref() != Some(bytes) {
         return Err(io::Error::other("it does not read back as it was written; check the disk"));
     }
@@ -28,26 +39,36 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// As [`write`], with the mode and owner of the file `model`, so that a copy is readable for the same people.
 pub(crate) fn write_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, bytes, regular(model)?.as_ref(), true)
+    replace(path, bytes, regular(model)?.as_ref(), Sync::All)
 }
 
 /// As [`write`], for a file of the moment: whole for every reader, but not forced to the disk.
 pub(crate) fn write_passing(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, bytes, None, false)
+    replace(path, bytes, None, Sync::Nothing)
 }
 
-fn replace(path: &Path, bytes: &[u8], model: Option<&Metadata>, durable: bool) -> io::Result<()> {
+/// What is forced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Nothing,
+    /// What is in the file, before it gets its name.
+    Content,
+    /// That, and its name.
+    All,
+}
+
+fn replace(path: &Path, bytes: &[u8], model: Option<&Metadata>, sync: Sync) -> io::Result<()> {
     let dir = directory(path)?;
     check_writable(dir, regular(path)?.as_ref())?;
     let temporary = Temporary { path: dir.join(format!("{TEMPORARY}{:032x}", rand::random::<u128>())) };
     let mut file = create(&temporary.path)?;
     file.write_all(bytes)?;
     keep(&file, model)?;
-    if durable {
+    if sync != Sync::Nothing {
         file.sync_all()?;
     }
     temporary.put_in_place_of(path)?;
-    if durable {
+    if sync == Sync::All {
         File::open(dir)?.sync_all()?;
     }
     Ok(())

@@ -50,7 +50,16 @@ impl Change {
     /// Announces the change and replaces the gateway's files. A copy of a drifted configuration is kept, which the
     /// answer tells.
     pub(crate) fn write(&self) -> Result<Option<String>, RouteError> {
-        Record::announcing(&self.before, &self.plan.claims).write(&self.site.overrides())?;
+        let announced = Record::announcing(&self.before, &self.plan.claims);
+        if self.is_of_requests_alone() {
+            // The record's confirmation is in the same directory, and makes all three last.
+            announced.write_first(&self.site.overrides())?;
+            let table = self.plan.files.table.as_deref().unwrap_or_default();
+            let path = self.site.request_table();
+            atomic::write_first(&path, table).map_err(|error| io_error("write", &path, error))?;
+            return Ok(None);
+        }
+        announced.write(&self.site.overrides())?;
         let mut warning = None;
         if let Some(config) = self.files.config.as_deref().filter(|_| self.drifted) {
             let copy = &self.copy;
@@ -101,6 +110,8 @@ impl Change {
 
     /// Puts everything back. Answers whether a file of the gateway's had been replaced.
     pub(crate) fn undo(&self) -> bool {
+        // It may be said already that the change is in force, and who looks meanwhile should not believe it.
+        let _ = Record::announcing(&self.before, &self.plan.claims).write_first(&self.site.overrides());
         let mut replaced = false;
         for Step { path, before, .. } in self.steps().into_iter().rev() {
             if atomic::read(&path).is_ok_and(|now| now.as_deref() == before) {

@@ -4,8 +4,9 @@
 //! first:
 //!
 //! 1. the record gets the new overrides as `pending`, beside those in force;
-//! 2. the gateway's files are replaced, the gateway reloaded and asked;
-//! 3. the record gets the new overrides as those in force.
+//! 2. the gateway's files are replaced;
+//! 3. the record gets the new overrides as those in force, while the gateway is reloaded and asked. If it does not take
+//!    them over, all of it goes back, again with an announcement first.
 //!
 //! Whoever finds a `pending` looks at the gateway's files: if they are exactly what the pending overrides make of the
 //! committed one, step 2 happened and they are in force; otherwise it did not, and the earlier ones are.
@@ -77,10 +78,20 @@ impl Record {
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), RouteError> {
-        let mut bytes =
-            serde_json::to_vec_pretty(self).map_err(|error| io_error("write", path, io::Error::other(error)))?;
-        bytes.push(b'\n');
-        atomic::write(path, &bytes).map_err(|error| io_error("write", path, error))
+        self.write_by(path, atomic::write)
+    }
+
+    /// As [`atomic::write_first`].
+    pub(crate) fn write_first(&self, path: &Path) -> Result<(), RouteError> {
+        self.write_by(path, atomic::write_first)
+    }
+
+    fn write_by(&self, path: &Path, write: impl FnOnce(&Path, &[u8]) -> io::Result<()>) -> Result<(), RouteError> {
+        let written = serde_json::to_vec_pretty(self).map_err(io::Error::other).and_then(|mut bytes| {
+            bytes.push(b'\n');
+            write(path, &bytes)
+        });
+        written.map_err(|error| io_error("write", path, error))
     }
 }
 

@@ -278,9 +278,12 @@ impl Inner {
         let write = Arc::clone(change);
         let (written, url) = tokio::join!(blocking(move || write.write()), self.url());
         warnings.extend(written?);
-        warnings.extend(self.take_over(change, committed, url).await?);
         let confirm = Arc::clone(change);
-        blocking(move || confirm.confirm()).await?;
+        // Both to their end, so that nothing is still being written when all of it is put back.
+        let (taken, confirmed) =
+            tokio::join!(self.take_over(change, committed, url), blocking(move || confirm.confirm()));
+        warnings.extend(taken?);
+        confirmed?;
         Ok(warnings)
     }
 

@@ -112,7 +112,7 @@ impl AppState {
     /// read.
     pub async fn new(config: ServerConfig, store: Store, logs: EventLogs) -> Result<Self, ServerError> {
         store.forget_interrupted().await?;
-        store.tell(&Change::Started { version: env!("CARGO_PKG_VERSION").into() }).await?;
+        store.tell(&Change::Started { version: env!("CARGO_PKG_VERSION").into() });
         let metrics = Metrics::default();
         let hub = Hub::new(store.clone(), logs.clone(), config.agents.clone(), metrics.clone());
         hub.recover().await?;

@@ -26,7 +26,6 @@ use jiff::Timestamp;
 use sdp_core::{
     Agent, AgentName, Deployment, DeploymentId, Inventory, Transport,
     api::live::{AgentHappened, Change},
-    problem::chain,
     protocol::{ReplyBody, RequestBody, ServerFrame},
 };
 use tokio::sync::{broadcast, mpsc, watch};
@@ -173,7 +172,7 @@ impl Hub {
         let routes = route_change(agent, &body);
         let answer = self.ask(agent, body, limit).await?;
         if let Some(change) = routes {
-            self.tell(&change).await;
+            self.shared.store.tell(&change);
         }
         Ok(answer)
     }
@@ -256,14 +255,8 @@ impl Hub {
     }
 
     /// Tells who follows what changes of an agent that came or went.
-    async fn tell_of(&self, agent: &AgentName, change: AgentHappened) {
-        self.tell(&Change::Agent { name: agent.clone(), change }).await;
-    }
-
-    async fn tell(&self, change: &Change) {
-        if let Err(error) = self.shared.store.tell(change).await {
-            tracing::error!(error = chain(&error), ?change, "what changed could not be told");
-        }
+    fn tell_of(&self, agent: &AgentName, change: AgentHappened) {
+        self.shared.store.tell(&Change::Agent { name: agent.clone(), change });
     }
 
     fn set_inventory(&self, agent: &AgentName, epoch: u64, inventory: Inventory) {

@@ -199,7 +199,7 @@ where
     }
     let link = hub.register(&agent, transport, inventory, frames.clone());
     tracing::info!(%agent, %transport, "agent connected");
-    Box::pin(hub.tell_of(&agent, AgentHappened::Connected)).await;
+    hub.tell_of(&agent, AgentHappened::Connected);
     let (batches, queued) = intake::queue();
     let mut intake = pin!(intake::run(hub, &agent, queued, &frames));
     let mut takes = true;
@@ -213,7 +213,7 @@ where
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
     if hub.unregister(&agent, &link) {
-        Box::pin(hub.tell_of(&agent, AgentHappened::Disconnected)).await;
+        hub.tell_of(&agent, AgentHappened::Disconnected);
     }
     // What has come is kept to the last, and told: given up between the database and who listens, a change would be
     // known to the one for ever and never to the other.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
-use sdp_core::api::live::Change;
+use sdp_core::{api::live::Change, problem::chain};
 use tokio::sync::watch;
 
 use super::{
@@ -52,19 +52,24 @@ impl Store {
             .await
     }
 
-    /// Tells of a change that no table has.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database fails.
-    pub async fn tell(&self, change: &Change) -> Result<(), StoreError> {
+    /// Tells of a change that no table has, before everything that is written after this. Nobody waits for it, so that
+    /// it shares the commit of what follows.
+    pub fn tell(&self, change: &Change) {
         let (at, event) = (Timestamp::now(), to_json(change));
-        self.writer
-            .write(move |connection| {
-                let query = "INSERT INTO changes (at, event) VALUES (?1, ?2)";
-                connection.prepare_cached(query)?.execute(params![micros(at), event])?;
-                Ok(())
-            })
-            .await
+        let told = self.writer.submit(move |connection| {
+            let query = "INSERT INTO changes (at, event) VALUES (?1, ?2)";
+            connection.prepare_cached(query)?.execute(params![micros(at), event])?;
+            Ok(())
+        });
+        let failed = |error: &StoreError| tracing::error!(error = chain(error), "what changed could not be told");
+        match told {
+            Err(error) => failed(&error),
+            Ok(told) => drop(tokio::spawn(async move {
+                if let Ok(Err(error)) = told.await {
+                    failed(&error);
+                }
+            })),
+        }
     }
 
     /// Forgets all but the newest `keep`.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +48,8 @@ struct Inner {
     program: String,
     /// What the gateway was last seen to use.
     seen: Mutex<Seen>,
+    /// Where it last answered: whoever runs it takes a while to say.
+    answered: Mutex<Option<Url>>,
 }
 
 /// What is read before anything is decided.
@@ -83,7 +85,18 @@ impl PhpRoutes {
         config.check()?;
         let probe = Probe::new()?;
         let program = program_from(&config.config);
-        Ok(Self { inner: Arc::new(Inner { config, repos, reload, probe, clock, program, seen: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                repos,
+                reload,
+                probe,
+                clock,
+                program,
+                seen: Mutex::default(),
+                answered: Mutex::default(),
+            }),
+        })
     }
 
     /// Runs `work` to its end even when the caller gives up: half a change is nobody's wish.
@@ -276,12 +289,10 @@ impl Inner {
     async fn make(&self, change: &Arc<Change>, committed: &ConfigFile) -> Result<Vec<String>, RouteError> {
         let mut warnings = Vec::new();
         let write = Arc::clone(change);
-        let (written, url) = tokio::join!(blocking(move || write.write()), self.url());
-        warnings.extend(written?);
+        warnings.extend(blocking(move || write.write()).await?);
         let confirm = Arc::clone(change);
         // Both to their end, so that nothing is still being written when all of it is put back.
-        let (taken, confirmed) =
-            tokio::join!(self.take_over(change, committed, url), blocking(move || confirm.confirm()));
+        let (taken, confirmed) = tokio::join!(self.take_over(change, committed), blocking(move || confirm.confirm()));
         warnings.extend(taken?);
         confirmed?;
         Ok(warnings)
@@ -299,32 +310,40 @@ impl Inner {
 
     /// Has the gateway take the change over, and asks it what it uses. A warning, not an error, is a gateway that does not
     /// run or cannot be asked, and a service the change is not about: others must not suffer from it.
-    async fn take_over(
-        &self,
-        change: &Change,
-        committed: &ConfigFile,
-        url: Option<Url>,
-    ) -> Result<Option<String>, RouteError> {
+    async fn take_over(&self, change: &Change, committed: &ConfigFile) -> Result<Option<String>, RouteError> {
         self.set_seen(Seen::new());
         let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
         let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
-        let question = url.as_ref().map(|base| Question {
-            base,
-            site: &change.site,
-            config: &self.config.config,
-            expected: &expected,
-            table: change.plan.version.as_deref(),
-            named: &change.plan.services,
-            services: &services,
-        });
-        // The question itself has OPcache look at the table again. Only a gateway that does not know it then is reloaded.
-        if let Some(question) = question.as_ref().filter(|_| change.is_of_requests_alone())
-            && let Verdict::Taken(seen) = self.probe.verify(question, Duration::ZERO).await?
+        let ask = async |base: &Url, settle| {
+            let question = Question {
+                base,
+                site: &change.site,
+                config: &self.config.config,
+                expected: &expected,
+                table: change.plan.version.as_deref(),
+                named: &change.plan.services,
+                services: &services,
+            };
+            self.probe.verify(&question, settle).await
+        };
+        // The question itself has OPcache look at the files again. Only a gateway whose answer does not prove that it
+        // knows them then is reloaded, which costs it the connections that are kept alive.
+        let is_proof = |service| expected.contains_key(service);
+        if change.is_of_requests_alone()
+            || !change.plan.services.is_empty() && change.plan.services.iter().all(is_proof)
         {
-            self.set_seen(seen);
-            return Ok(None);
+            let answered = self.answered().clone();
+            let url = if answered.is_some() { answered } else { self.url().await };
+            if let Some(url) = url
+                && let Verdict::Taken(seen) = ask(&url, Duration::ZERO).await?
+            {
+                *self.answered() = Some(url);
+                self.set_seen(seen);
+                return Ok(None);
+            }
         }
-        match self.reload.reload().await {
+        let (reloaded, url) = tokio::join!(self.reload.reload(), self.url());
+        match reloaded {
             Ok(Reloaded::Told) => {}
             Ok(Reloaded::NotRunning) => {
                 return Ok(Some("the gateway does not run; it will use these routes when it starts".into()));
@@ -334,8 +353,9 @@ impl Inner {
                 return Err(RouteError::Reload { reason, source: Some(error.into()) });
             }
         }
-        let Some(question) = question else { return Ok(None) };
-        let verdict = self.probe.verify(&question, self.config.settle_timeout).await?;
+        let Some(url) = url else { return Ok(None) };
+        let verdict = ask(&url, self.config.settle_timeout).await?;
+        *self.answered() = matches!(verdict, Verdict::Taken(_)).then_some(url);
         self.judge(change, verdict)
     }
 
@@ -373,6 +393,10 @@ impl Inner {
                 Ok(Some(format!("the gateway does not use what its file says: it uses {told}")))
             }
         }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Url>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_seen(&self, seen: Seen) {

@@ -24,15 +24,17 @@ function sdp_urls($values, &$urls, $depth)
     }
 }
 
-// What chooses routes per request is compiled anew: OPcache may never look at a file again.
+// What SDP writes is compiled anew: OPcache may never look at a file again.
+$sdp_config = dirname(__DIR__) . '/' . SDP_CONFIG;
 $sdp_table = __DIR__ . '/routes.php';
 if (function_exists('opcache_invalidate')) {
-    @opcache_invalidate($sdp_table, true);
-    @opcache_invalidate(__DIR__ . '/request.php', true);
+    foreach (array($sdp_config, $sdp_table, __DIR__ . '/request.php') as $sdp_file) {
+        @opcache_invalidate($sdp_file, true);
+    }
 }
 
 ob_start();
-$sdp_values = sdp_include(dirname(__DIR__) . '/' . SDP_CONFIG);
+$sdp_values = sdp_include($sdp_config);
 $sdp_constants = get_defined_constants(true);
 unset($sdp_constants['user']['SDP_ROUTES'], $sdp_constants['user']['SDP_HEADERS']);
 $sdp_table = is_file($sdp_table) ? include $sdp_table : array();

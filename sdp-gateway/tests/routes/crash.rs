@@ -7,10 +7,72 @@ use std::sync::mpsc;
 use async_trait::async_trait;
 use sdp_core::{RouteChanges, RouteOrigin, RouteStore, RouteTable};
 use sdp_gateway::reload::{Reload, ReloadError, Reloaded};
+use serde_json::{Value, json};
 
 use crate::fixture::{Gateway, changes, requests};
 
 const TWO: &str = "<?php\n$config['shop_url'] = 'http://shop';\n$config['mail_url'] = 'http://mail';\n";
+
+/// The record beside a gateway's files.
+fn record(gateway: &Gateway) -> Value {
+    serde_json::from_slice(&fs::read(gateway.own("overrides.json")).unwrap()).unwrap()
+}
+
+/// Leaves a gateway as it is before its last change is confirmed: `before` is the record from before it.
+fn cut_off(gateway: &Gateway, mut before: Value) {
+    let after = record(gateway);
+    before["pending"] = after["overrides"].clone();
+    before["pending_requests"] = after.get("requests").cloned().unwrap_or_else(|| json!({}));
+    fs::write(gateway.own("overrides.json"), before.to_string()).unwrap();
+}
+
+/// A gateway whose last change, of `shop`, was cut off after the file was replaced.
+async fn plain() -> Gateway {
+    let gateway = Gateway::new(TWO);
+    gateway.routes().apply(&changes("mine", &[("mail", Some("http://127.0.0.1:1"))])).await.unwrap();
+    let before = record(&gateway);
+    gateway.routes().apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await.unwrap();
+    cut_off(&gateway, before);
+    gateway
+}
+
+#[tokio::test]
+async fn cut_off_after_the_file_was_replaced_the_change_is_made() {
+    let gateway = plain().await;
+    let table = gateway.routes().table().await.unwrap();
+    let shop = table.get(&"shop".parse().unwrap()).unwrap();
+    assert_eq!((shop.origin, shop.owner.as_ref().map(ToString::to_string)), (RouteOrigin::Sandbox, Some("pay".into())));
+    // The next change builds on it, confirms it, and takes it for no drift.
+    let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
+    assert!(table.warnings.is_empty(), "{:?}", table.warnings);
+    assert!(gateway.text().contains("127.0.0.1:1") && gateway.text().contains("127.0.0.1:2"));
+    assert!(!fs::read_to_string(gateway.own("overrides.json")).unwrap().contains("pending"));
+}
+
+#[tokio::test]
+async fn cut_off_before_the_file_was_replaced_the_change_is_not_made() {
+    let gateway = plain().await;
+    // The file as it was before: only the first change is in it.
+    fs::write(gateway.config(), TWO.replace("'http://mail'", "'http://127.0.0.1:1'")).unwrap();
+    let table = gateway.routes().table().await.unwrap();
+    let origin = |service: &str| table.get(&service.parse().unwrap()).unwrap().origin;
+    assert_eq!((origin("shop"), origin("mail")), (RouteOrigin::Ocp, RouteOrigin::Sandbox));
+    let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
+    assert!(table.warnings.is_empty(), "{:?}", table.warnings);
+    assert_eq!(table.get(&"shop".parse().unwrap()).unwrap().owner, None);
+}
+
+/// A gateway that routes per request, whose last change was cut off after the files were replaced, and the table as it
+/// was before.
+async fn per_request() -> (Gateway, Vec<u8>) {
+    let gateway = Gateway::per_request(TWO);
+    let mine = requests("mine", Some(&[("mail", "http://127.0.0.1:1")]));
+    gateway.routes().apply(&mine).await.unwrap();
+    let (before, table) = (record(&gateway), fs::read(gateway.own("routes.php")).unwrap());
+    gateway.routes().apply(&requests("pay", Some(&[("shop", "http://127.0.0.1:2")]))).await.unwrap();
+    cut_off(&gateway, before);
+    (gateway, table)
+}
 
 /// Tells that it was called and never returns: the process dies here.
 #[derive(Debug)]
@@ -24,67 +86,27 @@ impl Reload for DiesHere {
     }
 }
 
-/// A gateway whose last change, of `shop`, was cut off after the file was replaced.
-fn cut_off() -> Gateway {
-    let gateway = Gateway::new(TWO);
-    let (called, was_called) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let routes = gateway.routes();
-    runtime.block_on(async { routes.apply(&changes("mine", &[("mail", Some("http://127.0.0.1:1"))])).await }).unwrap();
-    let routes = gateway.routes_with(gateway.settings(), DiesHere(called));
-    runtime.spawn(async move { routes.apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await });
-    was_called.recv().unwrap();
-    drop(runtime);
-    assert!(fs::read_to_string(gateway.own("overrides.json")).unwrap().contains("pending"));
-    gateway
-}
-
 #[tokio::test]
-async fn cut_off_after_the_file_was_replaced_the_change_is_made() {
-    let gateway = tokio::task::spawn_blocking(cut_off).await.unwrap();
-    let table = gateway.routes().table().await.unwrap();
-    let shop = table.get(&"shop".parse().unwrap()).unwrap();
-    assert_eq!((shop.origin, shop.owner.as_ref().map(ToString::to_string)), (RouteOrigin::Sandbox, Some("pay".into())));
-    // The next change builds on it, confirms it, and takes it for no drift.
+async fn a_change_whose_process_dies_while_the_gateway_is_reloaded_is_made() {
+    let gateway = tokio::task::spawn_blocking(|| {
+        let gateway = Gateway::new(TWO);
+        let (called, was_called) = mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let routes = gateway.routes_with(gateway.settings(), DiesHere(called));
+        runtime.spawn(async move { routes.apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await });
+        was_called.recv().unwrap();
+        gateway
+    });
+    let gateway = gateway.await.unwrap();
     let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
     assert!(table.warnings.is_empty(), "{:?}", table.warnings);
-    assert!(gateway.text().contains("127.0.0.1:1") && gateway.text().contains("127.0.0.1:2"));
-    assert!(!fs::read_to_string(gateway.own("overrides.json")).unwrap().contains("pending"));
-}
-
-#[tokio::test]
-async fn cut_off_before_the_file_was_replaced_the_change_is_not_made() {
-    let gateway = tokio::task::spawn_blocking(cut_off).await.unwrap();
-    // The file as it was before: only the first change is in it.
-    fs::write(gateway.config(), TWO.replace("'http://mail'", "'http://127.0.0.1:1'")).unwrap();
-    let table = gateway.routes().table().await.unwrap();
-    let origin = |service: &str| table.get(&service.parse().unwrap()).unwrap().origin;
-    assert_eq!((origin("shop"), origin("mail")), (RouteOrigin::Ocp, RouteOrigin::Sandbox));
-    let table = gateway.routes().apply(&RouteChanges::default()).await.unwrap();
-    assert!(table.warnings.is_empty(), "{:?}", table.warnings);
-    assert_eq!(table.get(&"shop".parse().unwrap()).unwrap().owner, None);
-}
-
-/// A gateway that routes per request, whose last change was cut off after the files were replaced, and the table as it
-/// was before.
-fn cut_off_per_request() -> (Gateway, Vec<u8>) {
-    let gateway = Gateway::per_request(TWO);
-    let (called, was_called) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let routes = gateway.routes();
-    let mine = requests("mine", Some(&[("mail", "http://127.0.0.1:1")]));
-    runtime.block_on(async { routes.apply(&mine).await }).unwrap();
-    let before = fs::read(gateway.own("routes.php")).unwrap();
-    let routes = gateway.routes_with(gateway.settings(), DiesHere(called));
-    runtime.spawn(async move { routes.apply(&requests("pay", Some(&[("shop", "http://127.0.0.1:2")]))).await });
-    was_called.recv().unwrap();
-    (gateway, before)
+    assert_eq!(table.get(&"shop".parse().unwrap()).unwrap().origin, RouteOrigin::Sandbox);
 }
 
 #[tokio::test]
 async fn routes_per_request_that_were_cut_off_are_set_or_not() {
     for replaced in [true, false] {
-        let (gateway, before) = tokio::task::spawn_blocking(cut_off_per_request).await.unwrap();
+        let (gateway, before) = per_request().await;
         if !replaced {
             fs::write(gateway.own("routes.php"), before).unwrap();
         }

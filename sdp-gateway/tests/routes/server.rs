@@ -159,21 +159,36 @@ async fn an_override_that_the_gateway_ignores_does_not_stand_in_the_way_of_other
     routes.apply(&changes("pay", &[("shop", None)])).await.unwrap();
 }
 
+/// An OPcache that never looks at a file again.
+const NEVER_AGAIN: [&str; 5] = [
+    "zend_extension=opcache",
+    "opcache.enable=1",
+    "opcache.enable_cli=1",
+    "opcache.validate_timestamps=0",
+    "opcache.file_update_protection=0",
+];
+
 #[tokio::test]
-async fn an_opcache_that_never_looks_again_is_noticed() {
+async fn an_opcache_that_never_looks_again_is_told_to() {
     let gateway = Gateway::new(TWO);
-    let opcache = [
-        "zend_extension=opcache",
-        "opcache.enable=1",
-        "opcache.enable_cli=1",
-        "opcache.validate_timestamps=0",
-        "opcache.file_update_protection=0",
-    ];
-    let server = Server::start(&gateway, &opcache);
+    let server = Server::start(&gateway, &NEVER_AGAIN);
     let routes = gateway.routes_with(settings(&gateway, &server.url), NoReload);
     // The gateway compiles its configuration.
     let table = routes.apply(&RouteChanges::default()).await.unwrap();
     assert_eq!(effective(&table, "shop").as_deref(), Some("http://shop"));
+    for url in [Some("http://127.0.0.1:2"), Some("http://127.0.0.1:3"), None] {
+        let table = routes.apply(&changes("pay", &[("shop", url)])).await.unwrap();
+        assert_eq!(effective(&table, "shop").as_deref(), Some(url.unwrap_or("http://shop")));
+    }
+}
+
+#[tokio::test]
+async fn an_opcache_that_cannot_be_told_is_noticed() {
+    let gateway = Gateway::new(TWO);
+    let opcache = [&NEVER_AGAIN[..], &["opcache.restrict_api=/nowhere"]].concat();
+    let server = Server::start(&gateway, &opcache);
+    let routes = gateway.routes_with(settings(&gateway, &server.url), NoReload);
+    routes.apply(&RouteChanges::default()).await.unwrap();
     let error = routes.apply(&changes("pay", &[("shop", Some("http://127.0.0.1:2"))])).await.unwrap_err();
     assert!(matches!(&error, RouteError::Reload { reason, .. } if reason.contains("OPcache")), "{error}");
     assert_eq!(gateway.text(), TWO);

@@ -7,14 +7,18 @@ use std::{
 };
 
 use pyo3::{exceptions::PyTimeoutError, prelude::*};
-use sdp_core::client::{self, ClientOptions, ServerAddress};
+use sdp_core::{
+    DeploymentId,
+    api::logs::OutputTail,
+    client::{self, ClientOptions, ServerAddress},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
     error::{Failure, read},
     process::OfProcess,
-    request::perform,
+    request::{With, perform},
     runtime::wait,
     stream::Stream,
     task::{Task, begin},
@@ -141,6 +145,13 @@ impl Client {
         let id = read(&serde_json::Value::from(id).to_string()).map_err(|failure| failure.into_err(py))?;
         let client = self.client().map_err(|failure| failure.into_err(py))?;
         Ok(Stream::follow(client.follow(id, from)))
+    }
+
+    /// What a deployment's program prints; the JSON `body` names it, and says how much of what was printed already.
+    fn follow_output(&self, py: Python<'_>, body: &str) -> PyResult<Stream> {
+        let asked = read::<With<DeploymentId, OutputTail>>(body).map_err(|failure| failure.into_err(py))?;
+        let client = self.client().map_err(|failure| failure.into_err(py))?;
+        Ok(Stream::output(client, asked.name, asked.body.tail))
     }
 
     /// What changes, from an event on or from now on.

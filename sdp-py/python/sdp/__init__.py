@@ -19,6 +19,7 @@ try:
         Document,
         Environment,
         LogFollow,
+        OutputFollow,
         Sandbox,
         SandboxContext,
         Service,
@@ -34,7 +35,17 @@ except ModuleNotFoundError as _missing:
 
 from . import local, testing
 from .errors import SdpError
-from .model import DeploymentState, Event, LiveEvent, RouteTable, RouteTarget, SandboxState, ServiceSpec, Stage
+from .model import (
+    DeploymentState,
+    Event,
+    LiveEvent,
+    OutputLine,
+    RouteTable,
+    RouteTarget,
+    SandboxState,
+    ServiceSpec,
+    Stage,
+)
 
 __all__ = [
     "Changes",
@@ -48,6 +59,8 @@ __all__ = [
     "Event",
     "LiveEvent",
     "LogFollow",
+    "OutputFollow",
+    "OutputLine",
     "RouteTable",
     "RouteTarget",
     "Sandbox",

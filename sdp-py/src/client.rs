@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,10 +16,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
+    calls::Calls,
     error::{Failure, read},
     process::OfProcess,
     request::{With, perform},
-    runtime::wait,
     stream::Stream,
     task::{Task, begin},
 };
@@ -64,12 +64,14 @@ pub(crate) struct Client {
     token: Option<SecretString>,
     /// With its connections, which a forked child does not share.
     made: Mutex<OfProcess<client::Client>>,
+    /// For calls that are waited for, once there was one.
+    calls: Mutex<Option<OfProcess<Arc<Calls>>>>,
 }
 
 impl Client {
     fn new(address: ServerAddress, options: ClientOptions, token: Option<SecretString>) -> Result<Self, Failure> {
         let made = Mutex::new(OfProcess::new(make(&address, &options, token.clone())?));
-        Ok(Self { address, options, token, made })
+        Ok(Self { address, options, token, made, calls: Mutex::new(None) })
     }
 
     fn client(&self) -> Result<client::Client, Failure> {
@@ -80,6 +82,17 @@ impl Client {
         let client = make(&self.address, &self.options, self.token.clone())?;
         *made = OfProcess::new(client.clone());
         Ok(client)
+    }
+
+    fn calls(&self, py: Python<'_>) -> PyResult<Arc<Calls>> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(calls) = calls.as_ref().and_then(OfProcess::get) {
+            return Ok(Arc::clone(calls));
+        }
+        let client = self.client().map_err(|failure| failure.into_err(py))?;
+        let made = Arc::new(Calls::new(&client)?);
+        *calls = Some(OfProcess::new(Arc::clone(&made)));
+        Ok(made)
     }
 }
 
@@ -127,8 +140,7 @@ impl Client {
     /// Does what `op` names with the JSON `body`, and answers JSON. `timeout` is in seconds.
     #[pyo3(signature = (op, body, timeout=None))]
     fn call(&self, py: Python<'_>, op: &str, body: &str, timeout: Option<f64>) -> PyResult<String> {
-        let client = self.client().map_err(|failure| failure.into_err(py))?;
-        match wait(py, perform(client, op, body), limit(timeout))? {
+        match self.calls(py)?.call(py, op, body, limit(timeout))? {
             Some(outcome) => outcome.map_err(|failure| failure.into_err(py)),
             None => Err(late(timeout)),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Mapping, Optional, Tuple
 
 from .. import errors
@@ -45,9 +44,7 @@ class Deployment(DeploymentInfo):
         return self._connection.transport
 
     def _take(self, data: Mapping[str, Any]) -> Deployment:
-        fresh = read(DeploymentInfo, data)
-        for field in fields(fresh):
-            setattr(self, field.name, getattr(fresh, field.name))
+        vars(self).update(vars(read(DeploymentInfo, data)))
         return self
 
     async def refresh(self) -> Deployment:

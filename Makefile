@@ -49,10 +49,16 @@ test: dashboard ## Every test, on the real parts
 	cd $(dashboard) && npm run --silent test
 	cargo test --workspace
 
+# Builds the wheel into the folder $(1), with maturin's options $(2). The client that waits is made from the one for asyncio.
+define wheel
+rm -rf $(1)
+$(python)/python sdp-py/tools/unasync.py
+$(python)/maturin build --quiet --locked --manifest-path sdp-py/Cargo.toml --out $(1) $(2)
+endef
+
 python: ## The Python package: its wheel in a fresh environment, checked, and tested on the real parts
 	@.ci/setup --python
-	rm -rf target/wheels
-	$(python)/maturin build --quiet --locked --manifest-path sdp-py/Cargo.toml --out target/wheels
+	$(call wheel,target/wheels)
 	$(python)/python -m venv --clear target/python-wheel
 	target/python-wheel/bin/pip install --quiet --requirement sdp-py/tests/requirements.txt target/wheels/*.whl
 	$(python)/ruff format --check sdp-py
@@ -64,8 +70,7 @@ python: ## The Python package: its wheel in a fresh environment, checked, and te
 
 overhead: ## What a call of the Python package costs more than its HTTP round trip
 	@.ci/setup --python
-	rm -rf target/wheels-release
-	$(python)/maturin build --quiet --release --locked --manifest-path sdp-py/Cargo.toml --out target/wheels-release
+	$(call wheel,target/wheels-release,--release)
 	$(python)/python -m venv --clear target/python-release
 	target/python-release/bin/pip install --quiet target/wheels-release/*.whl
 	target/python-release/bin/python sdp-py/benches/overhead.py

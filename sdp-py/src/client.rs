@@ -2,20 +2,24 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use pyo3::{exceptions::PyTimeoutError, prelude::*};
-use sdp_core::client::{self, ClientOptions, ServerAddress};
+use sdp_core::{
+    DeploymentId,
+    api::logs::OutputTail,
+    client::{self, ClientOptions, ServerAddress},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
+    calls::Calls,
     error::{Failure, read},
     process::OfProcess,
-    request::perform,
-    runtime::wait,
+    request::{With, perform},
     stream::Stream,
     task::{Task, begin},
 };
@@ -60,12 +64,14 @@ pub(crate) struct Client {
     token: Option<SecretString>,
     /// With its connections, which a forked child does not share.
     made: Mutex<OfProcess<client::Client>>,
+    /// For calls that are waited for, once there was one.
+    calls: Mutex<Option<OfProcess<Arc<Calls>>>>,
 }
 
 impl Client {
     fn new(address: ServerAddress, options: ClientOptions, token: Option<SecretString>) -> Result<Self, Failure> {
         let made = Mutex::new(OfProcess::new(make(&address, &options, token.clone())?));
-        Ok(Self { address, options, token, made })
+        Ok(Self { address, options, token, made, calls: Mutex::new(None) })
     }
 
     fn client(&self) -> Result<client::Client, Failure> {
@@ -76,6 +82,17 @@ impl Client {
         let client = make(&self.address, &self.options, self.token.clone())?;
         *made = OfProcess::new(client.clone());
         Ok(client)
+    }
+
+    fn calls(&self, py: Python<'_>) -> PyResult<Arc<Calls>> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(calls) = calls.as_ref().and_then(OfProcess::get) {
+            return Ok(Arc::clone(calls));
+        }
+        let client = self.client().map_err(|failure| failure.into_err(py))?;
+        let made = Arc::new(Calls::new(&client)?);
+        *calls = Some(OfProcess::new(Arc::clone(&made)));
+        Ok(made)
     }
 }
 
@@ -123,8 +140,7 @@ impl Client {
     /// Does what `op` names with the JSON `body`, and answers JSON. `timeout` is in seconds.
     #[pyo3(signature = (op, body, timeout=None))]
     fn call(&self, py: Python<'_>, op: &str, body: &str, timeout: Option<f64>) -> PyResult<String> {
-        let client = self.client().map_err(|failure| failure.into_err(py))?;
-        match wait(py, perform(client, op, body), limit(timeout))? {
+        match self.calls(py)?.call(py, op, body, limit(timeout))? {
             Some(outcome) => outcome.map_err(|failure| failure.into_err(py)),
             None => Err(late(timeout)),
         }
@@ -141,6 +157,13 @@ impl Client {
         let id = read(&serde_json::Value::from(id).to_string()).map_err(|failure| failure.into_err(py))?;
         let client = self.client().map_err(|failure| failure.into_err(py))?;
         Ok(Stream::follow(client.follow(id, from)))
+    }
+
+    /// What a deployment's program prints; the JSON `body` names it, and says how much of what was printed already.
+    fn follow_output(&self, py: Python<'_>, body: &str) -> PyResult<Stream> {
+        let asked = read::<With<DeploymentId, OutputTail>>(body).map_err(|failure| failure.into_err(py))?;
+        let client = self.client().map_err(|failure| failure.into_err(py))?;
+        Ok(Stream::output(client, asked.name, asked.body.tail))
     }
 
     /// What changes, from an event on or from now on.

@@ -1,6 +1,7 @@
 //! The native half of the Python package `sdp`, the module `sdp._sdp`. It is private and narrow: what crosses is JSON, which
 //! the Python half turns into objects. The Python half is in `python/sdp`, and says what all of this is for.
 
+mod calls;
 mod client;
 mod doubles;
 mod error;

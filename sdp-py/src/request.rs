@@ -8,7 +8,7 @@ use sdp_core::{
         BranchFilter, ChangeSandbox, CreateDeployment, CreateSandbox, DeployAgain, DeploymentFilter, SandboxFilter,
         SaveEnvironment, SaveTemplate, SetRoute, SetRoutes,
         audit::AuditFilter,
-        logs::LogQuery,
+        logs::{LogQuery, OutputQuery},
         people::{ChangeUser, CreateToken, LogoutQuery},
         routing::ExplainQuery,
     },
@@ -31,9 +31,9 @@ struct Named<N> {
 
 /// Something named, and what to do with it.
 #[derive(Deserialize)]
-struct With<N, B> {
-    name: N,
-    body: B,
+pub(crate) struct With<N, B> {
+    pub(crate) name: N,
+    pub(crate) body: B,
     #[serde(default)]
     version: Option<String>,
 }
@@ -227,6 +227,10 @@ async fn deployments(client: Client, op: &str, body: &str) -> Result<String, Fai
         "log" => {
             let With { name, body, .. } = read::<With<DeploymentId, LogQuery>>(body)?;
             return write(&client.log_text(name, &body).await?);
+        }
+        "output" => {
+            let With { name, body, .. } = read::<With<DeploymentId, OutputQuery>>(body)?;
+            return write(&client.output_text(name, &body).await?);
         }
         "retry" | "rollback" => {
             let With { name, body, .. } = read::<With<DeploymentId, DeployAgain>>(body)?;

@@ -92,7 +92,20 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    let runtime = runtime()?;
+    wait_on(py, runtime()?, future, limit)
+}
+
+/// The same, on another runtime.
+pub(crate) fn wait_on<F>(
+    py: Python<'_>,
+    runtime: &Runtime,
+    future: F,
+    limit: Option<Duration>,
+) -> PyResult<Option<F::Output>>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
     let mut future = pin!(future);
     let end = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {

@@ -1,11 +1,12 @@
-//! What comes one after another: a log that is followed, what changes on the platform, a deployment in this process.
+//! What comes one after another: a log that is followed, what a program prints, what changes on the platform, a deployment
+//! in this process.
 
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use sdp_core::{
-    ErrorCode, Event, Problem,
-    client::{Follow, Live, LiveFollow},
+    DeploymentId, ErrorCode, Event, Problem,
+    client::{Client, Follow, FollowOutput, Live, LiveFollow},
     deploy::Finished,
 };
 use serde_json::{Value, json};
@@ -38,9 +39,30 @@ impl Drop for Run {
     }
 }
 
+/// What a program prints. The connection is made when the first line is asked for.
+#[derive(Debug)]
+enum Output {
+    Asked { client: Client, id: DeploymentId, tail: Option<u32> },
+    Open(Box<FollowOutput>),
+}
+
+impl Output {
+    async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            match self {
+                Self::Asked { client, id, tail } => {
+                    *self = Self::Open(Box::new(client.follow_output(*id, *tail).await?))
+                }
+                Self::Open(follow) => return follow.next().await?.map(|line| write(&line)).transpose(),
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Source {
     Follow(Box<Follow>),
+    Output(Output),
     Live(Box<LiveFollow>),
     Run(Box<Run>),
 }
@@ -49,6 +71,7 @@ impl Source {
     async fn next(&mut self) -> Result<Option<String>, Failure> {
         match self {
             Self::Follow(follow) => follow.next().await?.map(|event| line(&event)).transpose(),
+            Self::Output(output) => output.next().await,
             Self::Live(live) => Ok(Some(match live.next().await? {
                 Live::Event(event) => write(&event)?,
                 Live::Begins(next) => write(&json!({ "type": "position", "next": next }))?,
@@ -73,7 +96,7 @@ impl Source {
     fn end(&self) -> Option<Value> {
         match self {
             Self::Follow(follow) => follow.end().map(|(state, last)| json!({ "state": state, "last": last })),
-            Self::Live(_) => None,
+            Self::Output(_) | Self::Live(_) => None,
             Self::Run(run) => run.ended.clone(),
         }
     }
@@ -82,7 +105,7 @@ impl Source {
         match self {
             Self::Follow(follow) => Some(follow.position()),
             Self::Live(live) => live.position(),
-            Self::Run(_) => None,
+            Self::Output(_) | Self::Run(_) => None,
         }
     }
 }
@@ -114,6 +137,10 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) fn follow(follow: Follow) -> Self {
         Self::new(Source::Follow(Box::new(follow)), CancellationToken::new())
+    }
+
+    pub(crate) fn output(client: Client, id: DeploymentId, tail: Option<u32>) -> Self {
+        Self::new(Source::Output(Output::Asked { client, id, tail }), CancellationToken::new())
     }
 
     pub(crate) fn live(live: LiveFollow) -> Self {

@@ -39,6 +39,22 @@ def test_two_branches_are_deployed_side_by_side(world: World) -> None:
     run(world, body)
 
 
+def test_what_a_program_prints_is_read_and_followed(world: World) -> None:
+    async def body(client: sdp.aio.Client) -> None:
+        async with client.sandbox() as sandbox:
+            deployment = await (await sandbox.deploy("eredar", "main")).wait()
+            printed = (await deployment.output()).splitlines()
+            assert len(printed) == 2
+            assert [line.text async for line in deployment.follow_output()] == printed
+            assert [line.text async for line in deployment.follow_output(tail=1)] == printed[1:]
+            await deployment.stop()
+            await (await sandbox.deploy("eredar", "main", force=True)).wait()
+            with pytest.raises(errors.Conflict):
+                await (await deployment.refresh()).output()
+
+    run(world, body)
+
+
 def test_a_log_whose_follower_gives_up_again_and_again_is_followed_all_the_same(world: World) -> None:
     async def body(client: sdp.aio.Client) -> None:
         async with client.sandbox() as sandbox:
@@ -130,12 +146,13 @@ def test_both_clients_have_the_same_methods_and_arguments() -> None:
         "Environment",
         "Template",
         "LogFollow",
+        "OutputFollow",
         "Changes",
         "DeployedSandbox",
     ]:
         waiting, awaited = getattr(sdp, name), getattr(sdp.aio, name)
-        methods = {it for it in vars(waiting) if not it.startswith("_")}
-        assert methods == {it for it in vars(awaited) if not it.startswith("_")}
+        methods = {it for it in dir(waiting) if not it.startswith("_")}
+        assert methods == {it for it in dir(awaited) if not it.startswith("_")}
         for method in methods:
             one, other = getattr(waiting, method), getattr(awaited, method)
             if callable(one):

@@ -81,6 +81,29 @@ def test_a_branch_is_deployed_followed_and_waited_for(client: sdp.Client) -> Non
         assert [it.id for it in sandbox.history()] == [again.id, deployment.id]
 
 
+def test_what_a_program_prints_is_read_and_followed(world: World) -> None:
+    with world.client.sandbox() as sandbox:
+        deployment = sandbox.deploy("eredar", "main").wait()
+        printed = deployment.output().splitlines()
+        assert printed[0] == "starting"
+        assert printed[1].endswith(f"listens on {deployment.host_port}")
+        assert deployment.output(tail=1).splitlines() == printed[1:]
+        follow = deployment.follow_output()
+        assert [(line.stream, str(line)) for line in follow] == [("stdout", line) for line in printed]
+        assert follow.next(timeout=60) is None
+        assert [line.text for line in deployment.follow_output(tail=1)] == printed[1:]
+        for asked in [deployment.output, deployment.follow_output]:
+            with pytest.raises(errors.InvalidInput) as caught:
+                asked(tail=-1)
+            assert caught.value.field == "tail"
+        world.machine.behave("build-fails")
+        failed = sandbox.deploy("illidan", "main").wait(check=False)
+        with pytest.raises(errors.Conflict, match="no program of it is there"):
+            failed.output()
+        with pytest.raises(errors.Conflict, match="no program of it is there"):
+            next(failed.follow_output())
+
+
 def test_a_failure_is_the_class_of_its_code(world: World) -> None:
     world.machine.behave("build-fails")
     with world.client.sandbox() as sandbox:
@@ -305,7 +328,8 @@ def test_a_server_that_is_not_there_is_told_with_the_cure() -> None:
 
 
 def test_every_public_method_says_what_it_does() -> None:
-    for kind in [sdp.Client, sdp.Sandbox, sdp.Deployment, sdp.Template, sdp.Environment, sdp.LogFollow, sdp.Changes]:
+    documents = [sdp.Client, sdp.Sandbox, sdp.Deployment, sdp.Template, sdp.Environment]
+    for kind in [*documents, sdp.LogFollow, sdp.OutputFollow, sdp.Changes]:
         for name, member in inspect.getmembers(kind):
             if not name.startswith("_") and (callable(member) or isinstance(member, property)):
                 assert inspect.getdoc(member), f"{kind.__name__}.{name}"

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 
 from sdp import _sdp, errors
-
-TOOLS = Path(__file__).parent.parent / "tools"
 
 
 def test_every_code_has_a_class_of_its_own() -> None:
@@ -24,11 +17,6 @@ def test_every_code_has_a_class_of_its_own() -> None:
         assert isinstance(error, errors.SdpError)
         assert (error.code, error.status, str(error)) == (code, codes[code], "why")
         assert getattr(errors, kind.__name__) is kind
-
-
-@pytest.mark.parametrize("tool", ["errors.py", "unasync.py"])
-def test_what_is_generated_is_current(tool: str) -> None:
-    subprocess.run([sys.executable, str(TOOLS / tool), "--check"], check=True)
 
 
 def test_an_error_says_everything_and_travels_between_processes() -> None:

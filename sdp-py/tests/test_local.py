@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -121,6 +122,26 @@ def test_a_run_is_iterated_cancelled_and_has_a_result() -> None:
         with pytest.raises(errors.BuildFailed) as caught:
             pipeline.deploy("eredar", "main")
         assert caught.value.stage == "build"
+
+
+def test_with_asyncio_a_deployment_is_waited_for_in_a_thread() -> None:
+    machine = MemoryDeployer()
+
+    async def deploy(pipeline: Pipeline) -> None:
+        machine.behave("build-hangs")
+        run = pipeline.start("eredar", "main")
+        result = asyncio.create_task(asyncio.to_thread(run.result))
+        while machine.builds == 0 and not result.done():
+            await asyncio.sleep(0.01)
+        run.cancel()
+        with pytest.raises(errors.Cancelled):
+            await result
+        machine.behave("works")
+        done = await asyncio.to_thread(pipeline.deploy, "eredar", "main")
+        assert done.state == "running"
+
+    with Pipeline(MemoryRepos(eredar={"main": {}}), deployer=machine) as pipeline:
+        asyncio.run(deploy(pipeline))
 
 
 def test_a_gateway_in_memory_is_routed() -> None:

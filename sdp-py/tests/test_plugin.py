@@ -110,6 +110,8 @@ def test_a_failing_test_has_the_logs_and_its_sandbox_goes_or_is_kept(world: Worl
     done.assert_outcomes(failed=1, passed=1)
     done.stdout.re_match_lines([r".*sdp log: t-test-it-.*/eredar feature/x.*", r".*= running"])
     done.stdout.re_match_lines([r".*sdp log: t-test-it-.*/illidan main.*"])
+    for service in ["eredar feature/x", "illidan main"]:
+        done.stdout.re_match_lines([rf".*sdp output: t-test-it-.*/{service}.*", "starting", r".* listens on \d+"])
     assert left(world) == []
     done = suite.runpytest_subprocess("--sdp-keep", "-n", "2")
     done.assert_outcomes(failed=1, passed=1)
@@ -135,6 +137,7 @@ def test_a_deployment_that_fails_is_an_error_with_its_log_and_leaves_nothing(
     done.assert_outcomes(errors=1)
     done.stdout.re_match_lines([r".*BuildFailed.*did not come up.*"])
     done.stdout.re_match_lines([r".*build  \| building (eredar|illidan).*"])
+    done.stdout.no_re_match_line(r".*sdp output: .*")
     assert left(world) == []
 
 

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from wire import Wire
 from world import World
 
 import sdp
@@ -31,6 +32,42 @@ def test_other_threads_go_on_while_one_waits(world: World) -> None:
         world.client.deployment(deployment.id).cancel()
         waiter.join(60)
         assert not waiter.is_alive()
+
+
+def test_a_connection_that_was_closed_between_two_calls_is_not_used_again(world: World) -> None:
+    with Wire(world.platform.url) as wire:
+        client = sdp.Client(wire.url, token=world.client.token, retries=0)
+        for nth in range(1, 30):
+            assert client.me().user == "ada"
+            assert client.me().user == "ada"
+            assert wire.carried == nth
+            wire.cut()
+
+
+def test_a_client_that_is_gone_has_no_connections(world: World) -> None:
+    with Wire(world.platform.url) as wire:
+        client = sdp.Client(wire.url, token=world.client.token)
+        assert client.me().user == "ada"
+        assert client.with_token(client.token).me().user == "ada"
+        assert wire.wait_left()
+        assert client.me().user == "ada"
+        assert wire.carried == 2
+        del client
+        assert wire.wait_left()
+
+
+def test_many_threads_with_one_client_have_their_own_answers(world: World) -> None:
+    client = world.client
+    with client.sandbox() as sandbox, ThreadPoolExecutor(8) as pool:
+        asked = [sandbox.name, "gone"] * 100
+
+        def name(of: str) -> str:
+            try:
+                return client.get_sandbox(of).name
+            except errors.NotFound:
+                return "gone"
+
+        assert list(pool.map(name, asked)) == asked
 
 
 INTERRUPTED = """

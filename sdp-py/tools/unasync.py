@@ -1,9 +1,8 @@
-"""Writes ``sdp/_sync`` from ``sdp/aio``: one source for both clients. With ``--check`` it only compares."""
+"""Makes ``sdp/_sync`` from ``sdp/aio``: one source for both clients. It is run before the package is built."""
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "python" / "sdp"
@@ -18,6 +17,7 @@ WORDS = [
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
     (r" for asyncio\b", ""),
     (r", whose methods are awaited", ""),
+    (r"\n\nIt is the same as ``sdp\.Client``[^.]*\.\n", ""),
 ]
 
 
@@ -25,32 +25,18 @@ def synced(text: str) -> str:
     """The same module, waiting."""
     for pattern, to in WORDS:
         text = re.sub(pattern, to, text)
-    return text
+    return "# Made from sdp.aio by tools/unasync.py.\n" + text
 
 
 def main() -> None:
-    stale = []
-    for source in sorted((PACKAGE / "aio").glob("*.py")):
-        text = synced(source.read_text(encoding="utf-8"))
-        if source.name == "__init__.py":
-            text = re.sub(
-                r'""".*?"""',
-                '"""The client that waits. Generated from sdp.aio: see tools/unasync.py."""',
-                text,
-                count=1,
-                flags=re.S,
-            )
-        else:
-            text = "# Generated from sdp.aio by tools/unasync.py. Do not edit.\n" + text
-        target = PACKAGE / "_sync" / source.name
-        if target.exists() and target.read_text(encoding="utf-8") == text:
-            continue
-        if "--check" in sys.argv:
-            stale.append(str(target))
-        else:
-            target.write_text(text, encoding="utf-8")
-    if stale:
-        sys.exit(f"not current, run tools/unasync.py: {', '.join(stale)}")
+    sources = {source.name: source for source in (PACKAGE / "aio").glob("*.py")}
+    made = PACKAGE / "_sync"
+    made.mkdir(exist_ok=True)
+    for old in made.glob("*.py"):
+        if old.name not in sources:
+            old.unlink()
+    for name, source in sources.items():
+        (made / name).write_text(synced(source.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,16 @@ impl Client {
         Ok(Self { shared: Arc::clone(&self.shared), token: Some(token) })
     }
 
+    /// The same with connections of its own. Connections belong to the runtime that made them: a program with several has
+    /// a client for each.
+    #[must_use]
+    pub fn with_own_connections(&self) -> Self {
+        let Shared { address, options, tls, .. } = &*self.shared;
+        let http = exchange::http_client(tls, options.connect_timeout);
+        let shared = Shared { address: address.clone(), options: options.clone(), http, tls: Arc::clone(tls) };
+        Self { shared: Arc::new(shared), token: self.token.clone() }
+    }
+
     /// The token it is signed in with.
     pub fn token(&self) -> Option<&SecretString> {
         self.token.as_ref()

@@ -28,6 +28,10 @@ pub struct FollowOutput {
     has_ended: bool,
 }
 
+fn call(id: DeploymentId, query: &OutputQuery) -> Call {
+    Call::get(format!("{}/output", path(id))).query(query).accept("*/*")
+}
+
 impl Client {
     /// What a deployment's program has printed so far, as it comes, and as text of the format asked for.
     ///
@@ -38,7 +42,15 @@ impl Client {
         id: DeploymentId,
         query: &OutputQuery,
     ) -> Result<BoxStream<'static, Result<Bytes, ClientError>>, ClientError> {
-        self.download(Call::get(format!("{}/output", path(id))).query(query).accept("*/*")).await
+        self.download(call(id, query)).await
+    }
+
+    /// The same, whole.
+    ///
+    /// # Errors
+    /// As [`output`](Self::output).
+    pub async fn output_text(&self, id: DeploymentId, query: &OutputQuery) -> Result<String, ClientError> {
+        Ok(self.send(call(id, query)).await?.text())
     }
 
     /// Follows what a deployment's program prints, from its last lines on, so many, or all of them.

@@ -6,24 +6,46 @@
 - :mod:`sdp.pytest_plugin` is loaded by pytest of itself.
 """
 
-from . import aio, errors, local, model, testing
+from . import aio, errors, model
 from ._sdp import __version__
-from ._sync import (
-    Changes,
-    Client,
-    Credentials,
-    DeployedSandbox,
-    Deployment,
-    Document,
-    Environment,
-    LogFollow,
-    Sandbox,
-    SandboxContext,
-    Service,
-    Template,
-)
+
+try:
+    from ._sync import (
+        Changes,
+        Client,
+        Credentials,
+        DeployedSandbox,
+        Deployment,
+        Document,
+        Environment,
+        LogFollow,
+        OutputFollow,
+        Sandbox,
+        SandboxContext,
+        Service,
+        Template,
+    )
+except ModuleNotFoundError as _missing:
+    if _missing.name != f"{__name__}._sync":
+        raise
+    raise ImportError(
+        "sdp was built without sdp/_sync, which is made from sdp/aio: run `python3 sdp-py/tools/unasync.py` in the "
+        "source tree and build it again, or `make python`, which does both"
+    ) from _missing
+
+from . import local, testing
 from .errors import SdpError
-from .model import DeploymentState, Event, LiveEvent, RouteTable, RouteTarget, SandboxState, ServiceSpec, Stage
+from .model import (
+    DeploymentState,
+    Event,
+    LiveEvent,
+    OutputLine,
+    RouteTable,
+    RouteTarget,
+    SandboxState,
+    ServiceSpec,
+    Stage,
+)
 
 __all__ = [
     "Changes",
@@ -37,6 +59,8 @@ __all__ = [
     "Event",
     "LiveEvent",
     "LogFollow",
+    "OutputFollow",
+    "OutputLine",
     "RouteTable",
     "RouteTarget",
     "Sandbox",

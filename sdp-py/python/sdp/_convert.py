@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, Ty
 
 T = TypeVar("T")
 
+_PLAIN = {str, int, float, bool, type(None)}
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -45,6 +47,8 @@ def seconds(duration: Union[float, timedelta, None]) -> Optional[float]:
 
 def plain(value: Any) -> Any:
     """A value as JSON has it; what is None is left out of mappings."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
@@ -63,7 +67,15 @@ def plain(value: Any) -> Any:
 
 def write(value: Any) -> str:
     """JSON for the native module."""
-    return json.dumps(plain(value))
+    return "null" if value is None else json.dumps(plain(value))
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def parse(text: str) -> Any:
+    """What the native module's JSON says. There is nothing around it, which ``json.loads`` would look for."""
+    return _decode(text)[0]
 
 
 _Reader = Optional[Callable[[Any], Any]]
@@ -90,28 +102,28 @@ def _reader(hint: Any) -> _Reader:
     if hint is timedelta:
         return read_duration
     if issubclass(hint, Enum):
-        return hint
+        members = {str(it.value): it for it in hint}
+        # What is none of them is an error that says so.
+        return lambda value: members.get(value) or hint(value)
     if dataclasses.is_dataclass(hint):
         return lambda data: read(hint, data)
     return None
 
 
 def _fields(cls: type) -> List[Tuple[str, str, _Reader]]:
-    found = _FIELDS.get(cls)
-    if found is None:
-        hints = typing.get_type_hints(cls)
-        fields = dataclasses.fields(cls)
-        # A name that is a word of Python's has an underscore after it.
-        keys = [str(field.metadata.get("key", field.name.rstrip("_"))) for field in fields]
-        found = [(field.name, key, _reader(hints[field.name])) for field, key in zip(fields, keys)]
-        _FIELDS[cls] = found
+    hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    # A name that is a word of Python's has an underscore after it.
+    keys = [str(field.metadata.get("key", field.name.rstrip("_"))) for field in fields]
+    found = [(field.name, key, _reader(hints[field.name])) for field, key in zip(fields, keys)]
+    _FIELDS[cls] = found
     return found
 
 
 def read(cls: Type[T], data: Mapping[str, Any]) -> T:
     """Makes a dataclass from a JSON object. What the class does not know is passed over."""
     given = {}
-    for name, key, reader in _fields(cls):
+    for name, key, reader in _FIELDS.get(cls) or _fields(cls):
         value = data.get(key)
         if value is not None:
             given[name] = reader(value) if reader is not None else value

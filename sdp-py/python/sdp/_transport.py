@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from datetime import timedelta
 from typing import Any, Callable, Optional, Protocol, Tuple, Union
 
 from . import _sdp
-from ._convert import seconds, write
+from ._convert import parse, seconds, write
 
 Timeout = Union[None, float, timedelta]
 
@@ -45,7 +44,7 @@ class Transport:
         self._native = native
 
     def call(self, op: str, body: Any = None, *, timeout: Timeout = None) -> Any:
-        return json.loads(self._native.call(op, write(body), seconds(timeout)))
+        return parse(self._native.call(op, write(body), seconds(timeout)))
 
 
 class Lines:
@@ -57,7 +56,7 @@ class Lines:
     def next(self, timeout: Timeout = None) -> Any:
         """The next, or None at the end."""
         text = self._native.next(seconds(timeout))
-        return None if text is None else json.loads(text)
+        return None if text is None else parse(text)
 
     def position(self) -> Optional[int]:
         """The number of what comes next, where it has one."""
@@ -66,7 +65,7 @@ class Lines:
     def end(self) -> Any:
         """How it ended, or None before."""
         text = self._native.end()
-        return None if text is None else json.loads(text)
+        return None if text is None else parse(text)
 
     def cancel(self) -> None:
         self._native.cancel()
@@ -81,7 +80,7 @@ class AsyncTransport:
     async def call(self, op: str, body: Any = None, *, timeout: Timeout = None) -> Any:
         text = write(body)
         answer = await _outcome(lambda told: self._native.begin(op, text, told), timeout)
-        return json.loads(answer or "null")
+        return parse(answer or "null")
 
 
 class AsyncLines:
@@ -108,7 +107,7 @@ class AsyncLines:
             if self._read is read:
                 self._read = None
                 text = read.result()
-                return None if text is None else json.loads(text)
+                return None if text is None else parse(text)
 
     def position(self) -> Optional[int]:
         """The number of what comes next, where it has one."""
@@ -117,7 +116,7 @@ class AsyncLines:
     def end(self) -> Any:
         """How it ended, or None before."""
         text = self._native.end()
-        return None if text is None else json.loads(text)
+        return None if text is None else parse(text)
 
 
 def _begin(begin: Callable[[_Callback], _sdp.Task]) -> Tuple[asyncio.Future[Optional[str]], _sdp.Task]:

@@ -4,6 +4,15 @@
 :class:`Platform` starts a real control plane and real agents in this process, for a test. Both take the doubles of
 :mod:`sdp.testing` in place of git, Docker and the gateway.
 
+Both wait, and have no form for asyncio. There, wait in a thread, which lets the loop go on; :class:`sdp.aio.Client` is
+a client of a platform like of any server::
+
+    done = await asyncio.to_thread(pipeline.deploy, "eredar", "feature/greeting")
+    async with await sdp.aio.Client.login(platform.url, "ada", "anything") as client: ...
+
+Who stops awaiting a thread does not stop the thread: to cancel a deployment, keep the :class:`Run` of
+:meth:`Pipeline.start`, and :meth:`Run.cancel` it.
+
 Repos are configured in the words of an agent's ``[[repo]]``: ``name``, ``remote``, ``path``, ``recipe`` (``"go"``,
 ``"php"``, ``"command"``), ``image``, ``container_port``, ``health`` and so on.
 """

@@ -35,6 +35,7 @@ __all__ = [
     "LogStream",
     "LostRoute",
     "Me",
+    "OutputLine",
     "OwnGateway",
     "RefusedService",
     "Repo",
@@ -233,6 +234,17 @@ class Event(Shown):
     url: Optional[str] = None
     instance: Optional[str] = None
     route: Optional[Route] = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass
+class OutputLine(Shown):
+    """One line that a program printed; as text, the line itself."""
+
+    stream: LogStream
+    text: str = field(metadata={"key": "line"})
 
     def __str__(self) -> str:
         return self.text

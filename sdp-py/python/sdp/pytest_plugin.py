@@ -10,7 +10,8 @@ The marker says what the sandbox is made of::
         assert sdp_requests.get(f"{sdp_gateway}/eredar/").ok
 
 Every sandbox has a name that nobody else has, also with xdist, is deployed before its first test, and deleted after its
-last. When a test fails, the logs of its sandbox's deployments are in the report; with ``--sdp-keep`` its sandbox stays.
+last. When a test fails, the report has the logs of its sandbox's deployments and what their programs printed; with
+``--sdp-keep`` its sandbox stays.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import requests
 
 _TAIL = 200
-"""How many of a log's last lines a report has."""
+"""How many of the last lines a report has of a log, and of what a program printed."""
 
 _FIXTURES = ("sandbox", "module_sandbox", "session_sandbox")
 
@@ -285,11 +286,20 @@ def _sections(used: _Used) -> Iterator[tuple[str, str]]:
         except errors.SdpError:
             pass
     for deployment in deployments.values():
+        of = f"{used.name}/{deployment.repo} {deployment.branch} ({deployment.id})"
         try:
             text = deployment.log(tail=_TAIL)
         except errors.SdpError as error:
             text = f"the log cannot be read: {error}"
-        yield f"sdp log: {used.name}/{deployment.repo} {deployment.branch} ({deployment.id})", text
+        yield f"sdp log: {of}", text
+        try:
+            text = deployment.output(tail=_TAIL)
+        except errors.Conflict:
+            # It has no program: its log says why.
+            continue
+        except errors.SdpError as error:
+            text = f"the output cannot be read: {error}"
+        yield f"sdp output: {of}", text
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

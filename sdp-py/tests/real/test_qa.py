@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,25 @@ def test_four_workers_share_one_gateway_and_see_only_their_own_branches(playgrou
     nothing_is_left(playground)
 
 
+def test_what_a_program_prints_is_followed_until_it_is_stopped(playground: Playground) -> None:
+    with playground.client.sandbox() as sandbox:
+        deployment = sandbox.deploy("eredar", "main").wait()
+        sandbox.ready()
+        follow = deployment.follow_output()
+        first = follow.next(timeout=60)
+        assert first is not None
+        assert (first.stream, "eredar listens on" in first.text) == ("stderr", True)
+        address = f"{playground.gateway}/eredar/followed"
+        with urllib.request.urlopen(urllib.request.Request(address, headers=sandbox.headers), timeout=30) as answer:
+            answer.read()
+        lines = iter(lambda: follow.next(timeout=60), None)
+        assert any("/followed" in line.text for line in lines)
+        assert "/followed" in deployment.output(tail=200)
+        deployment.stop()
+        assert all(line.text for line in lines)
+    nothing_is_left(playground)
+
+
 def test_a_failing_test_shows_what_its_deployment_said(playground: Playground, tmp_path: Path) -> None:
     (tmp_path / "test_failing.py").write_text(
         "import pytest\n"
@@ -79,6 +99,8 @@ def test_a_failing_test_shows_what_its_deployment_said(playground: Playground, t
     assert done.returncode == 1, done.stdout
     assert "= running" in done.stdout
     assert "source = main at" in done.stdout
+    assert "sdp output: " in done.stdout
+    assert re.search(r"eredar listens on \S*:\d+", done.stdout)
     kept = [sandbox.name for sandbox in playground.client.sandboxes()]
     assert len(kept) == 1
     assert f"sdp sandbox delete {kept[0]}" in done.stdout

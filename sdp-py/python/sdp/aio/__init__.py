@@ -7,7 +7,7 @@ from ._client import Client
 from ._deployment import Credentials, Deployment
 from ._sandbox import DeployedSandbox, Document, Sandbox, SandboxContext
 from ._saved import Environment, Service, Template
-from ._streams import Changes, LogFollow
+from ._streams import Changes, LogFollow, OutputFollow
 
 __all__ = [
     "Changes",
@@ -18,6 +18,7 @@ __all__ = [
     "Document",
     "Environment",
     "LogFollow",
+    "OutputFollow",
     "Sandbox",
     "SandboxContext",
     "Service",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Mapping, Optional, Tuple
 
 from .. import errors
-from .._convert import read
+from .._convert import read, write
 from .._transport import AsyncTransport, Timeout
 from ..model import DeploymentInfo, DeploymentState, Failure
 from ._connection import Connection
-from ._streams import LogFollow
+from ._streams import LogFollow, OutputFollow
 
 Credentials = Tuple[str, str]
 """A git user and password, for one deployment alone. They are never kept."""
@@ -45,9 +44,7 @@ class Deployment(DeploymentInfo):
         return self._connection.transport
 
     def _take(self, data: Mapping[str, Any]) -> Deployment:
-        fresh = read(DeploymentInfo, data)
-        for field in fields(fresh):
-            setattr(self, field.name, getattr(fresh, field.name))
+        vars(self).update(vars(read(DeploymentInfo, data)))
         return self
 
     async def refresh(self) -> Deployment:
@@ -105,6 +102,30 @@ class Deployment(DeploymentInfo):
         """
         body = {"name": self.id, "body": {"from": from_, "tail": tail}}
         return str(await self._transport.call("deployments/log", body))
+
+    async def output(self, *, tail: Optional[int] = None) -> str:
+        """What its program has printed so far.
+
+        Args:
+            tail: Only the last lines, so many.
+
+        Raises:
+            Conflict: No program of it is there.
+            AgentAway: The agent that it runs on cannot be asked.
+        """
+        return str(await self._transport.call("deployments/output", {"name": self.id, "body": {"tail": tail}}))
+
+    def follow_output(self, *, tail: Optional[int] = None) -> OutputFollow:
+        """What its program prints, as it does, until it ends. Each line is, as text, as it was printed.
+
+        Args:
+            tail: Of what was printed already only the last lines, so many; all of it when None.
+
+        Raises:
+            InvalidInput: There is no such number of lines.
+        """
+        asked = write({"name": self.id, "body": {"tail": tail}})
+        return OutputFollow(self._connection.native.follow_output(asked))
 
     async def cancel(self) -> Deployment:
         """Cancels it; what served before serves again.

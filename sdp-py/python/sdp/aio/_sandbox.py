@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import fields
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, AsyncIterator, Dict, Iterable, List, Mapping, Optional, Type, Union
@@ -104,9 +103,7 @@ class Sandbox(SandboxInfo):
         return self._connection.transport
 
     def _take(self, data: Mapping[str, Any], version: Optional[str] = None) -> Sandbox:
-        fresh = read(SandboxInfo, data)
-        for field in fields(fresh):
-            setattr(self, field.name, getattr(fresh, field.name))
+        vars(self).update(vars(read(SandboxInfo, data)))
         self._version = version
         return self
 

@@ -70,9 +70,7 @@ class Environment(EnvironmentInfo):
         await self._connection.transport.call("environments/delete", asked)
 
     def _take(self, answer: Mapping[str, Any]) -> Environment:
-        fresh = read(EnvironmentInfo, answer["value"])
-        for field in fields(fresh):
-            setattr(self, field.name, getattr(fresh, field.name))
+        vars(self).update(vars(read(EnvironmentInfo, answer["value"])))
         self._version = answer["version"]
         return self
 
@@ -124,8 +122,6 @@ class Template(TemplateInfo):
         await self._connection.transport.call("templates/delete", {"name": self.name, "version": self._version})
 
     def _take(self, answer: Mapping[str, Any]) -> Template:
-        fresh = read(TemplateInfo, answer["value"])
-        for field in fields(fresh):
-            setattr(self, field.name, getattr(fresh, field.name))
+        vars(self).update(vars(read(TemplateInfo, answer["value"])))
         self._version = answer["version"]
         return self

@@ -37,7 +37,7 @@ release: $(dashboard)/node_modules/.package-lock.json ## What operators install,
 	@$(MAKE) --no-print-directory $(dashboard)/dist/index.html
 	@.ci/release $(VERSION)
 
-reproduced: release ## Build the release once more, in another folder, and compare every byte (long)
+reproduced: ## Build the release once more, in another folder, and compare every byte (long)
 	@.ci/reproduced
 
 operators: release ## Rehearse an operator's first years on clean Debian machines without a network (ten minutes and more)

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -27,10 +27,11 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// What a line costs besides its text.
 const LINE_BYTES: usize = 40;
 
-/// After how long without a question a reader is gone.
-const IDLE: Duration = Duration::from_secs(60);
+/// After how long without a question a reader is gone: who reads in a pager may take a quarter of an hour for a page.
+const IDLE: Duration = Duration::from_secs(20 * 60);
 
-/// So many at once: each holds a connection of the container engine.
+/// So many at once, as each holds a connection of the container engine: a further one takes the place of the one who
+/// has not asked for longest.
 const MAX_READERS: usize = 64;
 
 /// Lines, and whether they are the last.
@@ -63,27 +64,31 @@ impl Outputs {
         reader: u64,
         options: LogOptions,
     ) -> Result<Piece, Problem> {
-        if self.readers().len() >= MAX_READERS {
-            let sentence =
-                format!("{MAX_READERS} readers follow what programs print on this agent: end one of them first");
-            return Err(Problem::new(ErrorCode::Conflict, sentence));
-        }
         let lines = deployer.logs(key, options).await.map_err(|error| Problem::from(&error))?;
         let new = Reader { lines: tokio::sync::Mutex::new(lines.peekable()), asked: Mutex::new(Instant::now()) };
         let new = Arc::new(new);
-        self.readers().insert(reader, Arc::clone(&new));
-        tokio::spawn(self.clone().forget(reader, Arc::clone(&new)));
+        {
+            let mut readers = self.readers();
+            if readers.len() >= MAX_READERS
+                && let Some(oldest) = readers.iter().min_by_key(|(_, reader)| *reader.asked()).map(|(id, _)| *id)
+            {
+                readers.remove(&oldest);
+            }
+            readers.insert(reader, Arc::clone(&new));
+        }
+        tokio::spawn(self.clone().forget(reader, Arc::downgrade(&new)));
         self.answer(reader, &new, BEGINNING).await
     }
 
-    /// Goes on.
-    pub(crate) async fn go_on(&self, reader: u64) -> Result<Piece, Problem> {
+    /// Goes on, and waits at most so long for a line.
+    pub(crate) async fn go_on(&self, reader: u64, patience: Duration) -> Result<Piece, Problem> {
         let known = self.readers().get(&reader).cloned();
         let known = known.ok_or_else(|| {
-            let sentence = "the agent does not know that reader any more: it was restarted, or nobody asked for a minute; begin again";
+            let sentence =
+                "the agent does not know that reader any more: it was restarted, or too many others came; begin again";
             Problem::new(ErrorCode::NotFound, sentence)
         })?;
-        self.answer(reader, &known, PATIENCE).await
+        self.answer(reader, &known, patience.min(PATIENCE)).await
     }
 
     async fn answer(&self, id: u64, reader: &Reader, patience: Duration) -> Result<Piece, Problem> {
@@ -91,24 +96,26 @@ impl Outputs {
         let piece = piece(&mut *reader.lines.lock().await, patience).await;
         reader.touch();
         if !matches!(piece, Ok((_, false))) {
-            self.readers().remove(&id);
+            self.end(id);
         }
         piece
     }
 
+    /// Ends a reader.
+    pub(crate) fn end(&self, reader: u64) {
+        self.readers().remove(&reader);
+    }
+
     /// Forgets a reader whom nobody asks for.
-    async fn forget(self, id: u64, reader: Arc<Reader>) {
+    async fn forget(self, id: u64, reader: Weak<Reader>) {
         loop {
-            let until = *reader.asked() + IDLE;
+            let Some(until) = reader.upgrade().map(|reader| *reader.asked() + IDLE) else { return };
             if until <= Instant::now() {
                 break;
             }
             sleep_until(until).await;
-            if !self.readers().contains_key(&id) {
-                return;
-            }
         }
-        self.readers().remove(&id);
+        self.end(id);
     }
 
     fn readers(&self) -> MutexGuard<'_, HashMap<u64, Arc<Reader>>> {
@@ -203,12 +210,13 @@ mod tests {
         let reader = Reader { lines: tokio::sync::Mutex::new(lines), asked: Mutex::new(Instant::now()) };
         let reader = Arc::new(reader);
         outputs.readers().insert(1, Arc::clone(&reader));
-        let forget = tokio::spawn(outputs.clone().forget(1, reader));
+        let forget = tokio::spawn(outputs.clone().forget(1, Arc::downgrade(&reader)));
+        drop(reader);
         for _ in 0..3 {
             tokio::time::sleep(IDLE * 2 / 3).await;
-            assert_eq!(outputs.go_on(1).await.unwrap(), (vec![], false));
+            assert_eq!(outputs.go_on(1, PATIENCE).await.unwrap(), (vec![], false));
         }
         forget.await.unwrap();
-        assert_eq!(outputs.go_on(1).await.unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(outputs.go_on(1, PATIENCE).await.unwrap_err().code, ErrorCode::NotFound);
     }
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use sdp_core::{
     Branch, Credentials, Deployer, ErrorCode, Examination, Gateways, Problem, RepoSource, RouteStore, SandboxName,
     problem::chain,
-    protocol::{CredentialsFrame, Outcome, Reply, ReplyBody, Request, RequestBody},
+    protocol::{CredentialsFrame, Outcome, OutputStep, Reply, ReplyBody, Request, RequestBody},
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ impl Requests {
             None => self.redactor.clone(),
         };
         let cancel = CancellationToken::new();
-        let work = tokio::spawn(self.clone().perform(body, cancel.clone()));
+        let work = tokio::spawn(self.clone().perform(body, deadline, cancel.clone()));
         let outcome = match tokio::time::timeout(deadline, work).await {
             Ok(Ok(Ok(body))) => Outcome::Ok(body),
             Ok(Ok(Err(problem))) => Outcome::Problem(redactor.problem(problem)),
@@ -57,7 +57,12 @@ impl Requests {
         Reply { id, outcome }
     }
 
-    async fn perform(self, body: RequestBody, cancel: CancellationToken) -> Result<ReplyBody, Problem> {
+    async fn perform(
+        self,
+        body: RequestBody,
+        deadline: Duration,
+        cancel: CancellationToken,
+    ) -> Result<ReplyBody, Problem> {
         match body {
             RequestBody::Verify { repo, credentials } => {
                 let repo = repo.or_else(|| self.gateways.as_ref().map(|gateways| gateways.repo().clone()));
@@ -87,10 +92,15 @@ impl Requests {
                 let instance = Box::new(instance.map_err(|error| Problem::from(&error))?);
                 return Ok(ReplyBody::Stats { instance, stats: stats.map_err(|error| Problem::from(&error))? });
             }
-            RequestBody::Output { key, reader, begin } => {
-                let (mut lines, ended) = match begin {
-                    Some(options) => self.outputs.begin(&*self.deployer, &key, reader, options).await?,
-                    None => self.outputs.go_on(reader).await?,
+            RequestBody::Output { key, reader, step } => {
+                let (mut lines, ended) = match step {
+                    OutputStep::Begin(options) => self.outputs.begin(&*self.deployer, &key, reader, options).await?,
+                    // The answer has to be there before the deadline, or what it holds is lost.
+                    OutputStep::Next => self.outputs.go_on(reader, deadline / 2).await?,
+                    OutputStep::End => {
+                        self.outputs.end(reader);
+                        (Vec::new(), true)
+                    }
                 };
                 for line in &mut lines {
                     if let Cow::Owned(masked) = self.redactor.text(&line.line) {

@@ -111,7 +111,7 @@ impl Change {
     /// Puts everything back. Answers whether a file of the gateway's had been replaced.
     pub(crate) fn undo(&self) -> bool {
         // It may be said already that the change is in force, and who looks meanwhile should not believe it.
-        let _ = Record::announcing(&self.before, &self.plan.claims).write_first(&self.site.overrides());
+        let _ = Record::announcing(&self.before, &self.plan.claims).write(&self.site.overrides());
         let mut replaced = false;
         for Step { path, before, .. } in self.steps().into_iter().rev() {
             if atomic::read(&path).is_ok_and(|now| now.as_deref() == before) {

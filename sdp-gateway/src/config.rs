@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::reload::{DeployerReload, NoReload, PidFileReload, Reload};
 
-/// A PHP gateway: which repo it is, where its configuration lies, how it reloads and how it is asked what it uses.
+/// A PHP gateway, whose configuration is read in every request, as Apache's mod_php and PHP-FPM do: which repo it is, where its configuration lies, how it reloads and how it is asked what it uses.
 ///
 /// ```
 /// let config: sdp_gateway::GatewayConfig = toml::from_str(r#"
@@ -44,12 +44,11 @@ pub struct GatewayConfig {
     /// The address on which the deployer publishes the gateway's port, where `url` is absent. Default 127.0.0.1.
     #[serde(default = "default_host")]
     pub host: IpAddr,
-    /// How the gateway is made to read its file again.
+    /// How the gateway is made to read its file again, where it does not know a change by itself.
     #[serde(default)]
     pub reload: ReloadConfig,
     /// Whether a request that carries a sandbox's key sees that sandbox's services, while all others see what is set
-    /// for everybody. The configuration must be read in every request, as Apache's mod_php and PHP-FPM do; PHP 7.0 or
-    /// newer. Default false.
+    /// for everybody. It takes PHP 7.0 or newer. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub per_request: bool,
     /// A program and its arguments that judge PHP on standard input and exit with 0 if it is sound, for example

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -262,6 +262,7 @@ impl Inner {
                     self.reload.reload().await.map(drop).unwrap_or_else(|error| {
                         tracing::error!(%error, "the previous routes were put back but the gateway was not reloaded");
                     });
+                    self.look_again(&site).await;
                 }
                 return Err(error);
             }
@@ -328,14 +329,16 @@ impl Inner {
         };
         // The question itself has OPcache look at the files again. Only a gateway whose answer does not prove that it
         // knows them then is reloaded, which costs it the connections that are kept alive.
-        let is_proof = |service| expected.contains_key(service);
-        if change.is_of_requests_alone()
-            || !change.plan.services.is_empty() && change.plan.services.iter().all(is_proof)
-        {
+        let named = &change.plan.services;
+        let can_prove = !named.is_empty() && named.iter().all(|service| expected.contains_key(service));
+        let is_of_requests = change.is_of_requests_alone();
+        if is_of_requests || can_prove {
             let answered = self.answered().clone();
             let url = if answered.is_some() { answered } else { self.url().await };
             if let Some(url) = url
                 && let Verdict::Taken(seen) = ask(&url, Duration::ZERO).await?
+                // Some values can be had only by those who use them.
+                && (is_of_requests || named.iter().all(|service| seen.contains_key(service)))
             {
                 *self.answered() = Some(url);
                 self.set_seen(seen);
@@ -357,6 +360,25 @@ impl Inner {
         let verdict = ask(&url, self.config.settle_timeout).await?;
         *self.answered() = matches!(verdict, Verdict::Taken(_)).then_some(url);
         self.judge(change, verdict)
+    }
+
+    /// Has OPcache look at what was put back, as it was made to look at what was there before.
+    async fn look_again(&self, site: &Site) {
+        let answered = self.answered().clone();
+        let url = if answered.is_some() { answered } else { self.url().await };
+        let Some(base) = &url else { return };
+        let question = Question {
+            base,
+            site,
+            config: &self.config.config,
+            expected: &BTreeMap::new(),
+            table: None,
+            named: &BTreeSet::new(),
+            services: &[],
+        };
+        if let Err(error) = self.probe.verify(&question, Duration::ZERO).await {
+            tracing::warn!(%error, "the previous routes were put back but the gateway was not asked again");
+        }
     }
 
     /// What a gateway's answer after its reload means for the change.

@@ -6,8 +6,8 @@ use sdp_core::{
     DeploymentId, ErrorCode, Inventory, Problem,
     problem::chain,
     protocol::{
-        AgentFrame, CodecError, Frame, Hello, OLDEST_VERSION, Outcome, Reply, Request, ServerFrame, TokenFrame,
-        VERSION, Welcome, WireMessage,
+        AgentFrame, CodecError, Frame, Hello, OLDEST_VERSION, Outcome, Reply, Request, RequestBody, ServerFrame,
+        TokenFrame, VERSION, Welcome, WireMessage,
     },
 };
 use serde::Deserialize;
@@ -183,13 +183,20 @@ impl Session<'_> {
 
     fn carry_out(&self, request: Request, frames: mpsc::Sender<AgentFrame>) {
         let requests = self.parts.requests.clone();
-        self.tasks.spawn(async move {
+        let waits = matches!(request.body, RequestBody::Output { .. });
+        let work = async move {
             let id = request.id;
             let reply = requests.answer(request).await;
             if frames.send(AgentFrame::Reply(reply)).await.is_err() {
                 tracing::debug!(id, "the connection was gone before a request was answered");
             }
-        });
+        };
+        // Who follows a program that prints nothing holds up neither a better connection nor the end.
+        if waits {
+            drop(tokio::spawn(work));
+        } else {
+            self.tasks.spawn(work);
+        }
     }
 
     async fn write(&self, mut sender: FrameSender, mut outgoing: mpsc::Receiver<AgentFrame>) -> Result<(), End> {

@@ -8,7 +8,7 @@ use sdp_core::{
     Branch, BranchName, Checkout, CommitId, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink,
     InstanceKey, InstanceState, LogOptions, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec,
     RouteChanges, Stage, UserName, Verdict,
-    protocol::{CredentialsFrame, ReplyBody, RequestBody},
+    protocol::{CredentialsFrame, OutputStep, ReplyBody, RequestBody},
     testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
 };
 use tokio_util::sync::CancellationToken;
@@ -282,18 +282,24 @@ async fn what_a_program_prints_is_read_until_it_ends() {
     let agent = start(&server, dir.path(), parts(repos(), MemoryDeployer::default()));
     let mut connection = server.welcome(Log::new()).await;
     let key = quick("eredar");
-    let read = |begin| RequestBody::Output { key: key.clone(), reader: 7, begin };
-    let nothing = connection.call(read(Some(LogOptions::default()))).await;
+    let read = |step| RequestBody::Output { key: key.clone(), reader: 7, step };
+    let nothing = connection.call(read(OutputStep::Begin(LogOptions::default()))).await;
     assert_eq!(nothing.unwrap_err().code, ErrorCode::NotFound, "nothing runs");
     let deployment = connection.deploy(&key, "main").await;
     connection.until_state(deployment, DeploymentState::Running).await;
-    let unknown = connection.call(read(None)).await.unwrap_err();
+    let unknown = connection.call(read(OutputStep::Next)).await.unwrap_err();
     assert_eq!(unknown.code, ErrorCode::NotFound);
     assert!(unknown.detail.contains("begin again"), "{unknown}");
-    let told = connection.call(read(Some(LogOptions { tail: Some(1), follow: true }))).await;
+    let told = connection.call(read(OutputStep::Begin(LogOptions { tail: Some(1), follow: true }))).await;
     let Ok(ReplyBody::Output { lines, ended: true }) = told else { panic!("{told:?}") };
     assert!(lines.len() == 1 && lines[0].line.contains("listens on"), "{lines:?}");
-    assert_eq!(connection.call(read(None)).await.unwrap_err().code, ErrorCode::NotFound, "it was told to its end");
+    assert_eq!(
+        connection.call(read(OutputStep::Next)).await.unwrap_err().code,
+        ErrorCode::NotFound,
+        "it was told to its end"
+    );
+    let ended = connection.call(read(OutputStep::End)).await;
+    assert!(matches!(ended, Ok(ReplyBody::Output { ended: true, .. })), "whoever it was: {ended:?}");
     agent.shutdown().await;
 }
 

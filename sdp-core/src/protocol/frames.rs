@@ -236,11 +236,10 @@ pub enum RequestBody {
     Output {
         /// Which.
         key: InstanceKey,
-        /// Names the reader, who chose it at random. One who does not ask for a minute is forgotten.
+        /// Names the reader, who chose it at random. One who does not ask for twenty minutes is forgotten.
         reader: u64,
-        /// Where a new reader begins, which is answered at once; none to go on after what was answered before.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        begin: Option<LogOptions>,
+        /// What the reader wants.
+        step: OutputStep,
     },
     /// The room on its disks. Answered with `disks`.
     Disks,
@@ -299,6 +298,18 @@ impl RequestBody {
             Self::Output { .. } | Self::Restart { .. } | Self::Unknown => false,
         }
     }
+}
+
+/// What a reader of an instance's output wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputStep {
+    /// Begin to read. What is there is answered at once.
+    Begin(LogOptions),
+    /// What comes after what was answered before.
+    Next,
+    /// Nothing any more. Answered with `output` that has ended, also when there is no such reader.
+    End,
 }
 
 /// The answer to a request.

@@ -38,7 +38,8 @@ mod secrets;
 
 pub use codec::{CodecError, EventBatch, Frame, WireMessage};
 pub use frames::{
-    AgentFrame, HeldEvents, Hello, Outcome, Reply, ReplyBody, Request, RequestBody, ServerFrame, SessionKey, Welcome,
+    AgentFrame, HeldEvents, Hello, Outcome, OutputStep, Reply, ReplyBody, Request, RequestBody, ServerFrame,
+    SessionKey, Welcome,
 };
 pub use packing::{Body, MAX_BODY_BYTES, unpack};
 pub use secrets::{CredentialsFrame, TokenFrame};

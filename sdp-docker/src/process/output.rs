@@ -32,13 +32,14 @@ pub(crate) async fn lines(
         let start = tail_start(&mut file, tail).await.map_err(failed)?;
         file.seek(SeekFrom::Start(start)).await.map_err(failed)?;
     }
-    let state = (BufReader::new(file), Vec::new(), process.filter(|_| options.follow));
-    let lines = stream::unfold(state, async |(mut reader, mut line, process)| {
+    let state = Some((BufReader::new(file), Vec::new(), process.filter(|_| options.follow)));
+    let lines = stream::unfold(state, async |state| {
+        let (mut reader, mut line, process) = state?;
         loop {
             let runs = process.is_some_and(ProcessId::runs);
             let room = (MAX_LINE_BYTES + 1 - line.len()) as u64;
             match (&mut reader).take(room).read_until(b'\n', &mut line).await {
-                Err(error) => return Some((Err(failed(error)), (reader, line, None))),
+                Err(error) => return Some((Err(failed(error)), None)),
                 Ok(_) if line.last() == Some(&b'\n') => line.truncate(line.len() - 1),
                 Ok(_) if line.len() > MAX_LINE_BYTES => {}
                 Ok(_) if runs => {
@@ -56,7 +57,7 @@ pub(crate) async fn lines(
             let next = line.split_off(line.len() - torn);
             let text = String::from_utf8_lossy(&line).into_owned();
             let line = LogLine { stream: LogStream::Stdout, line: text };
-            return Some((Ok(line), (reader, next, process)));
+            return Some((Ok(line), Some((reader, next, process))));
         }
     });
     Ok(lines.boxed())

@@ -14,7 +14,7 @@ use sdp_gateway::reload::{DeployerReload, NoReload, PidFileReload, Reload, Reloa
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::fixture::{Gateway, changes};
+use crate::fixture::{CONFIG, Gateway, changes};
 
 const TWO: &str = "<?php defined('BASEPATH') OR exit('no');\n$config['shop_url'] = 'http://shop';\n\
                    $config['mail_url'] = rtrim('http://mail/', '/');\n";
@@ -180,6 +180,21 @@ async fn an_opcache_that_never_looks_again_is_told_to() {
         let table = routes.apply(&changes("pay", &[("shop", url)])).await.unwrap();
         assert_eq!(effective(&table, "shop").as_deref(), Some(url.unwrap_or("http://shop")));
     }
+}
+
+#[tokio::test]
+async fn what_is_put_back_is_what_such_an_opcache_uses() {
+    let committed = format!("{TWO}foreach (array('shop') as $s) {{ $config[$s . '_url'] = 'http://else'; }}\n");
+    let gateway = Gateway::new(&committed);
+    let server = Server::start(&gateway, &NEVER_AGAIN);
+    let routes = gateway.routes_with(settings(&gateway, &server.url), NoReload);
+    let both = [("shop", Some("http://127.0.0.1:2")), ("mail", Some("http://127.0.0.1:3"))];
+    routes.apply(&changes("pay", &both)).await.unwrap_err();
+    assert_eq!(gateway.text(), committed);
+    let program = format!("<?php define('BASEPATH', '.'); include '{CONFIG}'; echo $config['mail_url'];");
+    fs::write(gateway.root().join("ask.php"), program).unwrap();
+    let answer = reqwest::get(server.url.join("ask.php").unwrap()).await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "http://mail");
 }
 
 #[tokio::test]

@@ -95,13 +95,25 @@ test("output that cannot be followed any further says why, and is left so", asyn
   const { lines, told, stop } = await followed();
   FakeSocket.last.onopen?.();
   FakeSocket.last.tell(printed("one"));
-  FakeSocket.last.tell({ type: "broken", problem: problem("agent micro went away", true) });
+  FakeSocket.last.tell({ type: "broken", problem: problem("its container is gone", false) });
   vi.advanceTimersByTime(100);
   FakeSocket.last.close();
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(told.at(-1)).toEqual({ state: "broken", why: "agent micro went away" });
+  expect(told.at(-1)).toEqual({ state: "broken", why: "its container is gone" });
   expect(lines.length).toBe(1);
   expect(FakeSocket.all).toHaveLength(1);
+  stop();
+});
+
+test("output whose agent is away for a moment is followed again", async () => {
+  const { told, stop } = await followed();
+  FakeSocket.last.onopen?.();
+  FakeSocket.last.tell(printed("one"), { type: "broken", problem: problem("agent micro went away", true) });
+  vi.advanceTimersByTime(100);
+  FakeSocket.last.close();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(FakeSocket.all).toHaveLength(2);
+  expect(told.map((now) => now.state)).not.toContain("broken");
   stop();
 });
 

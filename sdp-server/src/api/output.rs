@@ -3,7 +3,7 @@
 //! `/ws/deployments/{id}/output` sends text messages that hold one or more [`LogLine`]s as JSON, joined by `\n`; the last
 //! message is an [`OutputEnd`]. Nothing is kept of it: it is fetched from the agent as fast as the reader takes it.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, io};
 
 use axum::{
     body::Body,
@@ -35,7 +35,8 @@ pub(super) async fn output(
     let pieces = begin(&state, path.id, LogOptions { tail: query.tail, follow: false }).await?;
     let format = query.format;
     let body = stream::try_unfold(pieces, move |mut pieces| async move {
-        let Some(lines) = pieces.recv().await.transpose()? else { return Ok::<_, crate::hub::RequestError>(None) };
+        let piece = pieces.recv().await.ok_or_else(|| io::Error::other("the server is stopping"))?;
+        let Some(lines) = piece.map_err(io::Error::other)? else { return Ok::<_, io::Error>(None) };
         let text = match format {
             LogFormat::Text => lines.into_iter().map(|line| line.line + "\n").collect(),
             LogFormat::Ndjson => ndjson(&lines),
@@ -87,9 +88,11 @@ impl Source for Followed {
     async fn next(&mut self) -> Result<Option<Message>, Infallible> {
         let Some(pieces) = &mut self.0 else { return Ok(None) };
         let end = match pieces.recv().await {
-            Some(Ok(lines)) => return Ok(Some(Message::Text(ndjson(&lines).trim_end().into()))),
+            Some(Ok(Some(lines))) => return Ok(Some(Message::Text(ndjson(&lines).trim_end().into()))),
+            Some(Ok(None)) => OutputEnd::End,
             Some(Err(error)) => OutputEnd::Broken { problem: Box::new((&error).into()) },
-            None => OutputEnd::End,
+            // The socket is closed for the same reason, which is told there.
+            None => return std::future::pending().await,
         };
         self.0 = None;
         Ok(serde_json::to_string(&end).ok().map(|end| Message::Text(end.into())))

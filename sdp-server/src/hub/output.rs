@@ -2,15 +2,23 @@
 
 use sdp_core::{
     AgentName, InstanceKey, LogLine, LogOptions,
-    protocol::{ReplyBody, RequestBody},
+    protocol::{OutputStep, ReplyBody, RequestBody},
 };
 use tokio::sync::mpsc;
 
 use super::{Hub, RequestError};
 
-/// What an instance prints, in pieces of some hundred kilobytes at most, or the error that ended it. The next piece is
-/// fetched while one is taken.
-pub(crate) type Pieces = mpsc::Receiver<Result<Vec<LogLine>, RequestError>>;
+/// What an instance prints, in pieces of some hundred kilobytes at most, then none, or the error that ended it. Without
+/// either, the server stops. The next piece is fetched while one is taken.
+pub(crate) type Pieces = mpsc::Receiver<Result<Option<Vec<LogLine>>, RequestError>>;
+
+/// Somebody who reads what an instance prints.
+struct Reader {
+    hub: Hub,
+    agent: AgentName,
+    key: InstanceKey,
+    id: u64,
+}
 
 impl Hub {
     /// Reads what an instance prints. To let the pieces go ends it.
@@ -23,42 +31,53 @@ impl Hub {
         key: &InstanceKey,
         options: LogOptions,
     ) -> Result<Pieces, RequestError> {
-        let reader: u64 = rand::random();
-        let (lines, mut ended) = self.piece(agent, key, reader, Some(options)).await?;
+        let reader = Reader { hub: self.clone(), agent: agent.clone(), key: key.clone(), id: rand::random() };
+        let first = reader.ask(OutputStep::Begin(options)).await?;
         let (sender, pieces) = mpsc::channel(1);
-        let (hub, agent, key) = (self.clone(), agent.clone(), key.clone());
-        let fetch = async move {
-            let mut piece = Ok(lines);
-            loop {
-                let is_last = ended || piece.is_err();
-                let is_nothing = piece.as_ref().is_ok_and(Vec::is_empty);
-                if (!is_nothing && sender.send(piece).await.is_err()) || is_last {
-                    return;
-                }
-                let next = tokio::select! {
-                    next = hub.piece(&agent, &key, reader, None) => next,
-                    () = sender.closed() => return,
-                };
-                piece = next.map(|(lines, last)| {
-                    ended = last;
-                    lines
-                });
-            }
-        };
+        let fetch = async move { reader.fetch(first, &sender).await };
         self.shared.tasks.spawn(self.shared.stop.clone().run_until_cancelled_owned(fetch));
         Ok(pieces)
     }
+}
 
-    async fn piece(
+impl Reader {
+    async fn fetch(
         &self,
-        agent: &AgentName,
-        key: &InstanceKey,
-        reader: u64,
-        begin: Option<LogOptions>,
-    ) -> Result<(Vec<LogLine>, bool), RequestError> {
-        match self.request(agent, RequestBody::Output { key: key.clone(), reader, begin }).await? {
+        mut piece: (Vec<LogLine>, bool),
+        taken: &mpsc::Sender<Result<Option<Vec<LogLine>>, RequestError>>,
+    ) {
+        loop {
+            let (lines, ended) = piece;
+            if !lines.is_empty() && taken.send(Ok(Some(lines))).await.is_err() {
+                break;
+            }
+            if ended {
+                let _ = taken.send(Ok(None)).await;
+                return;
+            }
+            let next = tokio::select! {
+                next = self.ask(OutputStep::Next) => next,
+                () = taken.closed() => break,
+            };
+            piece = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    let _ = taken.send(Err(error)).await;
+                    return;
+                }
+            };
+        }
+        // An agent that cannot be told forgets the reader by itself.
+        if let Err(error) = self.ask(OutputStep::End).await {
+            tracing::debug!(agent = %self.agent, %error, "an agent was not told that nobody reads any more");
+        }
+    }
+
+    async fn ask(&self, step: OutputStep) -> Result<(Vec<LogLine>, bool), RequestError> {
+        let body = RequestBody::Output { key: self.key.clone(), reader: self.id, step };
+        match self.hub.request(&self.agent, body).await? {
             ReplyBody::Output { lines, ended } => Ok((lines, ended)),
-            _ => Err(RequestError::Unexpected { agent: agent.clone() }),
+            _ => Err(RequestError::Unexpected { agent: self.agent.clone() }),
         }
     }
 }

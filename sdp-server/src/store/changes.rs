@@ -56,20 +56,16 @@ impl Store {
     /// it shares the commit of what follows.
     pub fn tell(&self, change: &Change) {
         let (at, event) = (Timestamp::now(), to_json(change));
-        let told = self.writer.submit(move |connection| {
+        let work = move |connection: &Connection| {
             let query = "INSERT INTO changes (at, event) VALUES (?1, ?2)";
             connection.prepare_cached(query)?.execute(params![micros(at), event])?;
             Ok(())
-        });
+        };
         let failed = |error: &StoreError| tracing::error!(error = chain(error), "what changed could not be told");
-        match told {
-            Err(error) => failed(&error),
-            Ok(told) => drop(tokio::spawn(async move {
-                if let Ok(Err(error)) = told.await {
-                    failed(&error);
-                }
-            })),
-        }
+        let told = self.writer.submit(work, move |told| {
+            let _ = told.inspect_err(failed);
+        });
+        let _ = told.inspect_err(failed);
     }
 
     /// Forgets all but the newest `keep`.

@@ -70,23 +70,29 @@ impl Store {
             .await
     }
 
-    /// Keeps that routes of a sandbox were set, all of it or nothing.
+    /// Keeps that routes of a sandbox were set. Of one that is gone or going meanwhile, what others lost by it, and what
+    /// was done.
     ///
     /// # Errors
-    /// [`StoreError`] when the database fails, or the sandbox is gone or [going](StoreError::Deleting).
+    /// [`StoreError`] when the database fails, or the sandbox is [going](StoreError::Deleting).
     pub(crate) async fn routes_were_set(&self, sandbox: &SandboxName, set: RoutesSet) -> Result<(), StoreError> {
         let (sandbox, now) = (sandbox.clone(), Timestamp::now());
         self.writer
             .write(move |connection| {
+                lose(connection, &set.lost)?;
+                set.deeds.iter().try_for_each(|deed| audit::append(connection, deed))?;
+                let Some(mut record) = sandboxes::load(connection, &sandbox)? else { return Ok(Ok(())) };
+                if let Err(going) = record.admit() {
+                    return Ok(Err(going));
+                }
                 if set.is_own {
                     choose_own(connection, &sandbox, &set.targets)?;
                 }
-                lose(connection, &set.lost)?;
                 claim(connection, &sandbox, &set.claims)?;
-                set.deeds.iter().try_for_each(|deed| audit::append(connection, deed))?;
-                sandboxes::want_routes(connection, &sandbox, set.targets, now)
+                record.want_routes(set.targets, now);
+                sandboxes::save(connection, &record).map(Ok)
             })
-            .await
+            .await?
     }
 
     /// What a sandbox claimed last, by service, whether or not it holds it still.

@@ -182,8 +182,8 @@ impl Store {
         name: &SandboxName,
         targets: BTreeMap<ServiceName, RouteTarget>,
     ) -> Result<(), StoreError> {
-        let (name, now) = (name.clone(), Timestamp::now());
-        self.writer.write(move |connection| want_routes(connection, &name, targets, now)).await
+        let now = Timestamp::now();
+        self.change(name, move |record| record.want_routes(targets, now)).await.map(drop)
     }
 
     /// Takes services out of a sandbox. What their agents have of them is still to be removed.
@@ -378,32 +378,24 @@ impl SandboxRecord {
         }
     }
 
+    /// Where routes are wanted to go, which is a use of it.
+    pub(super) fn want_routes(&mut self, targets: BTreeMap<ServiceName, RouteTarget>, now: Timestamp) {
+        self.used(now, false);
+        self.problem = None;
+        for (service, target) in targets {
+            match target {
+                RouteTarget::Ocp => self.shape.routes.remove(&service),
+                target => self.shape.routes.insert(service, target),
+            };
+        }
+    }
+
     fn used(&mut self, now: Timestamp, wakes: bool) {
         self.used_at = self.used_at.max(now);
         if wakes {
             self.sandbox.state = SandboxState::Active;
         }
     }
-}
-
-/// Keeps where routes of a sandbox are wanted to go, which is a use of it.
-pub(super) fn want_routes(
-    connection: &Connection,
-    name: &SandboxName,
-    targets: BTreeMap<ServiceName, RouteTarget>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let Some(mut record) = load(connection, name)? else { return Ok(()) };
-    record.admit()?;
-    record.used(now, false);
-    record.problem = None;
-    for (service, target) in targets {
-        match target {
-            RouteTarget::Ocp => record.shape.routes.remove(&service),
-            target => record.shape.routes.insert(service, target),
-        };
-    }
-    save(connection, &record)
 }
 
 /// Takes a new deployment over into the shape of its sandbox, which it wakes. One whose sandbox the database
@@ -453,7 +445,7 @@ fn insert(connection: &Connection, sandbox: &Sandbox, shape: &Shape) -> Result<(
 }
 
 /// Writes what can change.
-fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreError> {
+pub(super) fn save(connection: &Connection, record: &SandboxRecord) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "UPDATE sandboxes SET expires_at = ?2, state = ?3, services = ?4, routes = ?5, used_at = ?6, slept = ?7,
@@ -502,7 +494,7 @@ fn page(connection: &Connection, filter: &SandboxFilter) -> Result<Page<ListedSa
     Ok(Page { items, next })
 }
 
-fn load(connection: &Connection, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
+pub(super) fn load(connection: &Connection, name: &SandboxName) -> Result<Option<SandboxRecord>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM sandboxes WHERE name = ?1")?;
     statement.query_row([name.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }

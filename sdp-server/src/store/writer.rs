@@ -60,26 +60,25 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.submit(work)?.await.map_err(|_| StoreError::Closed)?
+        let (answer, answered) = oneshot::channel();
+        // Nobody may be waiting any more.
+        self.submit(work, move |result| drop(answer.send(result)))?;
+        answered.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Has `work` run after everything that was submitted before. It is answered once it is durable.
+    /// Has `work` run after everything that was submitted before, and `answer` once it is durable.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
-        let (answer, answered) = oneshot::channel();
+        answer: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
         let job: Job = Box::new(move |connection| {
             let result = connection.and_then(work);
             let keep = result.is_ok();
-            let reply: Reply = Box::new(move |committed| {
-                // Nobody may be waiting any more.
-                let _ = answer.send(result.and_then(|value| committed.map(|()| value)));
-            });
+            let reply: Reply = Box::new(move |committed| answer(result.and_then(|value| committed.map(|()| value))));
             (reply, keep)
         });
-        self.jobs.send(job).map_err(|_| StoreError::Closed)?;
-        Ok(answered)
+        self.jobs.send(job).map_err(|_| StoreError::Closed)
     }
 }
 

@@ -3,11 +3,11 @@
 use http::Method;
 use sdp_core::{
     ErrorCode, LogLine, LogOptions, LogStream,
-    protocol::{Outcome, ReplyBody, RequestBody},
+    protocol::{Outcome, OutputStep, ReplyBody, RequestBody},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Api, Plane, Socket, drain, inventory, patiently, refused};
+use crate::support::{Agent, Api, Plane, Socket, drain, inventory, refused};
 
 fn lines(texts: &[&str]) -> Vec<LogLine> {
     texts.iter().map(|text| LogLine { stream: LogStream::Stderr, line: (*text).into() }).collect()
@@ -16,7 +16,7 @@ fn lines(texts: &[&str]) -> Vec<LogLine> {
 /// An agent's answers, one after another, and the questions that they answer.
 struct Script {
     pieces: Vec<Outcome>,
-    asked: Vec<(u64, Option<LogOptions>)>,
+    asked: Vec<(u64, OutputStep)>,
 }
 
 impl Script {
@@ -25,8 +25,8 @@ impl Script {
     }
 
     fn answer(&mut self, body: &RequestBody) -> Outcome {
-        let RequestBody::Output { reader, begin, .. } = body else { return refused(ErrorCode::Timeout, "busy") };
-        self.asked.push((*reader, *begin));
+        let RequestBody::Output { reader, step, .. } = body else { return refused(ErrorCode::Timeout, "busy") };
+        self.asked.push((*reader, *step));
         self.pieces.remove(0)
     }
 }
@@ -73,15 +73,15 @@ async fn what_was_printed_is_a_document_of_as_many_pieces_as_it_takes() {
     let answer = agent.during(read(&api, &path), |body| script.answer(body)).await;
     assert_eq!(answer, (200, "text/plain; charset=utf-8".into(), "one\ntwo\nthree\n".into()));
     let (reader, begin) = script.asked[0];
-    assert_eq!(begin, Some(LogOptions { tail: None, follow: false }));
-    assert_eq!(script.asked[1..], [(reader, None); 3], "one reader goes on");
+    assert_eq!(begin, OutputStep::Begin(LogOptions { tail: None, follow: false }));
+    assert_eq!(script.asked[1..], [(reader, OutputStep::Next); 3], "one reader goes on");
 
     let mut script = Script::new(pieces());
     let path = format!("{path}?tail=3&format=ndjson");
     let (_, kind, text) = agent.during(read(&api, &path), |body| script.answer(body)).await;
     assert_eq!((kind.as_str(), text.lines().count()), ("application/x-ndjson", 3));
     assert_eq!(text.lines().next().unwrap(), r#"{"stream":"stderr","line":"one"}"#);
-    assert_eq!(script.asked[0].1, Some(LogOptions { tail: Some(3), follow: false }));
+    assert_eq!(script.asked[0].1, OutputStep::Begin(LogOptions { tail: Some(3), follow: false }));
     assert_ne!(script.asked[0].0, reader, "another reader");
     plane.server.shutdown().await;
 }
@@ -102,7 +102,7 @@ async fn what_is_printed_is_followed_to_its_end() {
     assert_eq!(texts, ["one", "two", "three", "four"]);
     assert_eq!(told.last().unwrap(), &json!({ "type": "end" }));
     assert_eq!(u16::from(close.unwrap().code), 1000);
-    assert_eq!(script.asked[0].1, Some(LogOptions { tail: Some(1), follow: true }));
+    assert_eq!(script.asked[0].1, OutputStep::Begin(LogOptions { tail: Some(1), follow: true }));
     plane.server.shutdown().await;
 }
 
@@ -130,19 +130,21 @@ async fn nobody_is_asked_for_whom_nobody_reads() {
     let plane = Plane::new().await;
     let (mut agent, api, id) = running(&plane).await;
     drop(followed(&mut agent, &api, &id).await);
-    // A reader would be asked for between any two of these.
-    let (mut quiet, measured) = (0, format!("/api/deployments/{id}/stats"));
-    while quiet < 3 {
-        quiet += 1;
-        let answer = |body: &RequestBody| match body {
-            RequestBody::Output { .. } => {
-                quiet = 0;
-                piece(&["more"], false)
-            }
-            _ => refused(ErrorCode::Timeout, "busy"),
-        };
-        assert_eq!(patiently(agent.during(api.get(&measured), answer)).await.0, 504);
+    // What was asked for already is answered, and the agent told that nobody reads.
+    loop {
+        let request = agent.request().await;
+        let RequestBody::Output { step, .. } = request.body else { panic!("{request:?}") };
+        agent.reply(request.id, piece(&["more"], step == OutputStep::End)).await;
+        if step == OutputStep::End {
+            break;
+        }
     }
+    let measured = format!("/api/deployments/{id}/stats");
+    let answer = |body: &RequestBody| {
+        assert!(matches!(body, RequestBody::Stats { .. }), "{body:?}");
+        refused(ErrorCode::Timeout, "busy")
+    };
+    assert_eq!(agent.during(api.get(&measured), answer).await.0, 504);
     plane.server.shutdown().await;
 }
 

@@ -23,7 +23,10 @@ export function followOutput(id: string, lines: Lines, tell: Tell): () => void {
       take(text) {
         const message = JSON.parse(text) as Message;
         if (message.type === "end") return { state: "ended" };
-        if (message.type === "broken") return { state: "broken", why: message.problem.detail };
+        if (message.type === "broken") {
+          // Its agent is away for a moment: the socket is closed now, and opened again.
+          return message.problem.retryable ? undefined : { state: "broken", why: message.problem.detail };
+        }
         // Of a newer server, perhaps.
         if (typeof message.line === "string") lines.push(message.stream, message.line);
         return undefined;

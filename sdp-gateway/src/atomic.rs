@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use rustix::fs::{Gid, Uid};
 
@@ -23,11 +24,20 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     read_back(path, bytes)
 }
 
-/// As [`write`], but after a crash the earlier file may be there instead, whole, until something is written by [`write`]
-/// into the same directory.
-pub(crate) fn write_first(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, bytes, regular(path)?.as_ref(), Sync::Content)?;
-    read_back(path, bytes)
+/// As [`write`] for two files, the first before the second, but after a crash the earlier ones may be there instead,
+/// whole, until something is written by [`write`] into the same directory.
+pub(crate) fn write_first(files: [(&Path, &[u8]); 2]) -> io::Result<()> {
+    let [one, other] = files;
+    let prepare = |(path, bytes)| prepare(path, bytes, regular(path)?.as_ref(), Sync::Content);
+    // The disk has both to do at once.
+    let (first, second) = thread::scope(|scope| {
+        let second = scope.spawn(|| prepare(other));
+        (prepare(one), second.join().unwrap_or_else(|_| Err(io::Error::other("a file could not be written"))))
+    });
+    let (first, second) = (first?, second?);
+    first.put_in_place_of(one.0)?;
+    second.put_in_place_of(other.0)?;
+    files.into_iter().try_for_each(|(path, bytes)| read_back(path, bytes))
 }
 
 fn read_back(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -58,6 +68,15 @@ enum Sync {
 }
 
 fn replace(path: &Path, bytes: &[u8], model: Option<&Metadata>, sync: Sync) -> io::Result<()> {
+    prepare(path, bytes, model, sync)?.put_in_place_of(path)?;
+    if sync == Sync::All {
+        File::open(directory(path)?)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The whole file, under another name.
+fn prepare(path: &Path, bytes: &[u8], model: Option<&Metadata>, sync: Sync) -> io::Result<Temporary> {
     let dir = directory(path)?;
     check_writable(dir, regular(path)?.as_ref())?;
     let temporary = Temporary { path: dir.join(format!("{TEMPORARY}{:032x}", rand::random::<u128>())) };
@@ -67,11 +86,7 @@ fn replace(path: &Path, bytes: &[u8], model: Option<&Metadata>, sync: Sync) -> i
     if sync != Sync::Nothing {
         file.sync_all()?;
     }
-    temporary.put_in_place_of(path)?;
-    if sync == Sync::All {
-        File::open(dir)?.sync_all()?;
-    }
-    Ok(())
+    Ok(temporary)
 }
 
 /// Whether [`write`] would be refused for want of permission, without touching anything.

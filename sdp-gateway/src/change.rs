@@ -53,10 +53,11 @@ impl Change {
         let announced = Record::announcing(&self.before, &self.plan.claims);
         if self.is_of_requests_alone() {
             // The record's confirmation is in the same directory, and makes all three last.
-            announced.write_first(&self.site.overrides())?;
+            let (record, path) = (self.site.overrides(), self.site.request_table());
             let table = self.plan.files.table.as_deref().unwrap_or_default();
-            let path = self.site.request_table();
-            atomic::write_first(&path, table).map_err(|error| io_error("write", &path, error))?;
+            let announced = announced.bytes().map_err(|error| io_error("write", &record, error))?;
+            let written = atomic::write_first([(&record, &announced), (&path, table)]);
+            written.map_err(|error| io_error("write", &path, error))?;
             return Ok(None);
         }
         announced.write(&self.site.overrides())?;

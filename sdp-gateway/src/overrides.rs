@@ -78,20 +78,15 @@ impl Record {
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), RouteError> {
-        self.write_by(path, atomic::write)
-    }
-
-    /// As [`atomic::write_first`].
-    pub(crate) fn write_first(&self, path: &Path) -> Result<(), RouteError> {
-        self.write_by(path, atomic::write_first)
-    }
-
-    fn write_by(&self, path: &Path, write: impl FnOnce(&Path, &[u8]) -> io::Result<()>) -> Result<(), RouteError> {
-        let written = serde_json::to_vec_pretty(self).map_err(io::Error::other).and_then(|mut bytes| {
-            bytes.push(b'\n');
-            write(path, &bytes)
-        });
+        let written = self.bytes().and_then(|bytes| atomic::write(path, &bytes));
         written.map_err(|error| io_error("write", path, error))
+    }
+
+    /// As it is on disk.
+    pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+        Ok(bytes)
     }
 }
 

@@ -50,6 +50,8 @@ struct Inner {
     seen: Mutex<Seen>,
     /// Where it last answered: whoever runs it takes a while to say.
     answered: Mutex<Option<Url>>,
+    /// Where the checkout was when its files were last changed.
+    root: Mutex<Option<PathBuf>>,
 }
 
 /// What is read before anything is decided.
@@ -95,6 +97,7 @@ impl PhpRoutes {
                 program,
                 seen: Mutex::default(),
                 answered: Mutex::default(),
+                root: Mutex::default(),
             }),
         })
     }
@@ -174,6 +177,30 @@ impl Inner {
         Ok(Base { checkout, committed })
     }
 
+    /// The lock, and what is there under it.
+    async fn locked(&self) -> Result<(Site, Lock, Base), RouteError> {
+        // Mostly it is where it was, which is seen under the lock.
+        let known = lock(&self.root).clone();
+        if let Some(root) = known
+            && let Ok(site) = Site::open(&root, &self.config.config)
+        {
+            let locked = self.locked_at(site).await?;
+            if locked.2.checkout.path == root {
+                return Ok(locked);
+            }
+        }
+        let locked = self.locked_at(self.site().await?).await?;
+        *lock(&self.root) = Some(locked.2.checkout.path.clone());
+        Ok(locked)
+    }
+
+    async fn locked_at(&self, site: Site) -> Result<(Site, Lock, Base), RouteError> {
+        site.make()?;
+        let lock = self.lock(&site).await?;
+        let base = self.base(&site).await?;
+        Ok((site, lock, base))
+    }
+
     async fn lock(&self, site: &Site) -> Result<Lock, RouteError> {
         let path = site.lock();
         Lock::acquire(&path, self.config.lock_timeout).await.map_err(|error| lock_error(&path, error))
@@ -210,7 +237,7 @@ impl Inner {
             }
         };
         let is_ours = |ours: &Rendered| (&ours.files.table, &ours.files.program) == (&files.table, &files.program);
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = lock(&self.seen).clone();
         let sources = Sources {
             committed,
             file: &file,
@@ -225,19 +252,13 @@ impl Inner {
     }
 
     async fn snapshot(&self, branch: &BranchName) -> Result<RouteDefaults, RouteError> {
-        let site = self.site().await?;
-        site.make()?;
-        let _lock = self.lock(&site).await?;
-        let base = self.base(&site).await?;
+        let (site, _lock, base) = self.locked().await?;
         defaults::snapshot(&site.defaults(), branch, &base.checkout.commit, &base.committed)
     }
 
     async fn apply(&self, changes: &RouteChanges) -> Result<RouteTable, RouteError> {
-        let site = self.site().await?;
-        site.make()?;
-        let _lock = self.lock(&site).await?;
+        let (site, _lock, base) = self.locked().await?;
         site.sweep()?;
-        let base = self.base(&site).await?;
         let (record, files) = read_all(&site)?;
         let committed = &base.committed;
         let before = in_force(&record, committed, &files, self.modes());
@@ -333,14 +354,14 @@ impl Inner {
         let can_prove = !named.is_empty() && named.iter().all(|service| expected.contains_key(service));
         let is_of_requests = change.is_of_requests_alone();
         if is_of_requests || can_prove {
-            let answered = self.answered().clone();
+            let answered = lock(&self.answered).clone();
             let url = if answered.is_some() { answered } else { self.url().await };
             if let Some(url) = url
                 && let Verdict::Taken(seen) = ask(&url, Duration::ZERO).await?
                 // Some values can be had only by those who use them.
                 && (is_of_requests || named.iter().all(|service| seen.contains_key(service)))
             {
-                *self.answered() = Some(url);
+                *lock(&self.answered) = Some(url);
                 self.set_seen(seen);
                 return Ok(None);
             }
@@ -358,13 +379,13 @@ impl Inner {
         }
         let Some(url) = url else { return Ok(None) };
         let verdict = ask(&url, self.config.settle_timeout).await?;
-        *self.answered() = matches!(verdict, Verdict::Taken(_)).then_some(url);
+        *lock(&self.answered) = matches!(verdict, Verdict::Taken(_)).then_some(url);
         self.judge(change, verdict)
     }
 
     /// Has OPcache look at what was put back, as it was made to look at what was there before.
     async fn look_again(&self, site: &Site) {
-        let answered = self.answered().clone();
+        let answered = lock(&self.answered).clone();
         let url = if answered.is_some() { answered } else { self.url().await };
         let Some(base) = &url else { return };
         let question = Question {
@@ -417,13 +438,13 @@ impl Inner {
         }
     }
 
-    fn answered(&self) -> MutexGuard<'_, Option<Url>> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn set_seen(&self, seen: Seen) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        *lock(&self.seen) = seen;
     }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work`, which waits for the disk, where it holds nobody up.

@@ -132,8 +132,8 @@ impl Hub {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
-        let enrolled = self.shared.store.agents().await?;
-        let active = self.shared.store.active_deployments(None).await?;
+        let (enrolled, active) =
+            tokio::try_join!(self.shared.store.agents(), self.shared.store.active_deployments(None))?;
         let links = self.links();
         let agents = enrolled.into_iter().map(|(name, last_seen, inventory)| {
             let link = links.get(&name);

@@ -1,7 +1,7 @@
 //! Which gateway a sandbox's routes are of.
 
 use sdp_core::{
-    AgentName, Deployment, ErrorCode, GatewayInfo, Sandbox, Stage, StageStatus,
+    Agent, AgentName, Deployment, ErrorCode, GatewayInfo, Sandbox, Stage, StageStatus,
     api::{DeploymentFilter, routing::OwnGateway},
 };
 
@@ -23,11 +23,14 @@ pub(crate) async fn shared(state: &AppState) -> Result<Option<AgentName>, ApiErr
     if let Some(agent) = &state.config().gateway_agent {
         return Ok(Some(agent.clone()));
     }
-    let agents = state.hub().agents().await?;
-    let with_gateway = agents
-        .into_iter()
-        .filter(|agent| agent.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some()));
-    let mut names: Vec<_> = with_gateway.map(|agent| agent.name).collect();
+    only(&state.hub().agents().await?)
+}
+
+/// The agent among these whose gateway is the shared one.
+fn only(agents: &[Agent]) -> Result<Option<AgentName>, ApiError> {
+    let with_gateway =
+        agents.iter().filter(|agent| agent.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some()));
+    let mut names: Vec<_> = with_gateway.map(|agent| agent.name.clone()).collect();
     match names.len() {
         0 | 1 => Ok(names.pop()),
         _ => {
@@ -43,29 +46,37 @@ pub(crate) async fn shared(state: &AppState) -> Result<Option<AgentName>, ApiErr
 
 /// The agent whose gateway a sandbox shares with others: its environment's, or the shared one.
 pub(crate) async fn shared_of(state: &AppState, sandbox: Option<&Sandbox>) -> Result<Option<AgentName>, ApiError> {
+    shared_among(state, &state.hub().agents().await?, sandbox).await
+}
+
+async fn shared_among(
+    state: &AppState,
+    agents: &[Agent],
+    sandbox: Option<&Sandbox>,
+) -> Result<Option<AgentName>, ApiError> {
     let environment = match sandbox {
         Some(sandbox) => Some(environment(state, sandbox).await?),
         None => None,
     };
-    match environment.and_then(|environment| environment.gateway) {
+    match environment.and_then(|environment| environment.gateway).or_else(|| state.config().gateway_agent.clone()) {
         Some(agent) => Ok(Some(agent)),
-        None => shared(state).await,
+        None => only(agents),
     }
 }
 
 /// The gateway whose routes are the sandbox's: its own, if it brings one, or the shared one.
 pub(crate) async fn gateway_of(state: &AppState, sandbox: Option<&Sandbox>) -> Result<Gateway, ApiError> {
+    let agents = state.hub().agents().await?;
     let own = match sandbox {
-        Some(sandbox) => own_gateway(state, sandbox).await?,
+        Some(sandbox) => own_among(state, &agents, sandbox).await?,
         None => None,
     };
     let agent = match &own {
         Some(own) => own.agent.clone(),
-        None => shared_of(state, sandbox).await?.ok_or_else(|| {
+        None => shared_among(state, &agents, sandbox).await?.ok_or_else(|| {
             ApiError::new(ErrorCode::NotFound, "no agent has a gateway: add [gateway] to the configuration of one")
         })?,
     };
-    let agents = state.hub().agents().await?;
     let inventory = agents.into_iter().find(|known| known.name == agent).and_then(|known| known.inventory);
     Ok(Gateway { agent, info: inventory.and_then(|inventory| inventory.gateway), own })
 }
@@ -73,12 +84,16 @@ pub(crate) async fn gateway_of(state: &AppState, sandbox: Option<&Sandbox>) -> R
 /// The gateway that a sandbox brings: its newest deployment of the gateway's repo that runs or ran.
 /// One that ran and failed is still its own: its routes must not become everybody's all of a sudden.
 pub(crate) async fn own_gateway(state: &AppState, sandbox: &Sandbox) -> Result<Option<OwnGateway>, ApiError> {
-    for agent in state.hub().agents().await? {
-        let gateway = agent.inventory.and_then(|inventory| inventory.gateway).filter(|gateway| gateway.own_gateways);
-        let Some(gateway) = gateway else { continue };
+    own_among(state, &state.hub().agents().await?, sandbox).await
+}
+
+async fn own_among(state: &AppState, agents: &[Agent], sandbox: &Sandbox) -> Result<Option<OwnGateway>, ApiError> {
+    for agent in agents {
+        let gateway = agent.inventory.as_ref().and_then(|inventory| inventory.gateway.as_ref());
+        let Some(gateway) = gateway.filter(|gateway| gateway.own_gateways) else { continue };
         let filter = DeploymentFilter {
             sandbox: Some(sandbox.name.clone()),
-            repo: Some(gateway.repo),
+            repo: Some(gateway.repo.clone()),
             limit: Some(50),
             ..DeploymentFilter::default()
         };

@@ -91,7 +91,7 @@ fuzz: ## Fuzz the frame decoder and the log reader (needs a nightly compiler; TI
 	cd sdp-server && cargo +nightly fuzz run event_log -- -max_total_time=$(or $(TIME),60)
 
 lint: dashboard ## Formatting, lints and documentation
-	shellcheck --severity warning .ci/* examples/*/bundle examples/*/load examples/*/sdp-install examples/*/rehearse examples/*/build examples/*/enrol */packaging/scripts/*
+	shellcheck --severity warning .ci/* examples/*/bundle examples/*/load examples/*/sdp-install examples/*/rehearse examples/*/build examples/*/enrol examples/*/try */packaging/scripts/*
 	cd $(dashboard) && npm run --silent lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -20,14 +20,14 @@ pub(crate) struct Gateway {
 
 /// The agent whose gateway is the shared one; none when no agent ever had one.
 pub(crate) async fn shared(state: &AppState) -> Result<Option<AgentName>, ApiError> {
+    among(state, &state.hub().agents().await?)
+}
+
+/// The agent among these whose gateway is the shared one: the configured one, or the only one that has any.
+fn among(state: &AppState, agents: &[Agent]) -> Result<Option<AgentName>, ApiError> {
     if let Some(agent) = &state.config().gateway_agent {
         return Ok(Some(agent.clone()));
     }
-    only(&state.hub().agents().await?)
-}
-
-/// The agent among these whose gateway is the shared one.
-fn only(agents: &[Agent]) -> Result<Option<AgentName>, ApiError> {
     let with_gateway =
         agents.iter().filter(|agent| agent.inventory.as_ref().is_some_and(|inventory| inventory.gateway.is_some()));
     let mut names: Vec<_> = with_gateway.map(|agent| agent.name.clone()).collect();
@@ -58,9 +58,9 @@ async fn shared_among(
         Some(sandbox) => Some(environment(state, sandbox).await?),
         None => None,
     };
-    match environment.and_then(|environment| environment.gateway).or_else(|| state.config().gateway_agent.clone()) {
+    match environment.and_then(|environment| environment.gateway) {
         Some(agent) => Ok(Some(agent)),
-        None => only(agents),
+        None => among(state, agents),
     }
 }
 

@@ -41,6 +41,7 @@ pub fn hello(agent: AgentName, token: &str, repos: Vec<RepoInfo>) -> Box<Hello> 
         gateway: None,
         exact_commits: false,
         serves_beside: false,
+        exec: None,
     };
     let token = TokenFrame(token.to_owned().into());
     Box::new(Hello { protocol: VERSION, oldest_protocol: VERSION, agent, token, inventory, held: Vec::new() })

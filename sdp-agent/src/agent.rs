@@ -75,6 +75,7 @@ impl Parts {
 pub struct Agent {
     outbox: Outbox,
     work: Work,
+    outputs: Outputs,
     link: JoinHandle<()>,
     state: watch::Receiver<LinkState>,
     stop: CancellationToken,
@@ -138,6 +139,7 @@ impl Agent {
                 gateways: gateways.clone(),
                 per_request,
                 port_range: config.deployer.port_range,
+                exec: config.deployer.exec,
             },
             outbox: outbox.clone(),
             work: work.clone(),
@@ -152,10 +154,11 @@ impl Agent {
                 outputs: Outputs::default(),
             },
         };
+        let outputs = link_parts.requests.outputs.clone();
         let (states, state) = watch::channel(LinkState::Connecting);
         let stop = CancellationToken::new();
         let link = tokio::spawn(link::run(Arc::new(link_parts), states, stop.clone()));
-        Ok(Self { outbox, work, link, state, stop, timing: parts.timing, _lock: lock })
+        Ok(Self { outbox, work, outputs, link, state, stop, timing: parts.timing, _lock: lock })
     }
 
     /// How the connection to the server stands, now and from now on.
@@ -175,11 +178,12 @@ impl Agent {
         self.work.finish().await;
     }
 
-    /// Stops: no new work, what is under way is cancelled and undone, the last events are sent if
+    /// Stops: no new work, what is under way is cancelled and undone, commands are ended, the last events are sent if
     /// the server takes them soon; those it does not take wait on disk for the next start.
     pub async fn shutdown(self) {
         // A disk that stays full must not keep it from stopping.
         self.outbox.close();
+        self.outputs.end_all();
         self.work.shutdown().await;
         let (mut state, mut changes) = (self.state.clone(), self.outbox.changes());
         let sent = async {

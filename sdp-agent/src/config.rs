@@ -81,6 +81,11 @@ pub struct DeployerConfig {
     /// For `kind = "swarm"`: where services may run, as the swarm writes it, `node.labels.sdp==yes`.
     /// On this machine only when there are none.
     pub constraints: Vec<String>,
+    /// Whether whoever may deploy may also run commands in what runs here.
+    pub exec: bool,
+    /// How long such a command may take.
+    #[serde(with = "sdp_core::model::units::duration")]
+    pub exec_timeout: Duration,
     /// How many deployments may build at once; as many as the machine has cores when absent.
     pub builds: Option<NonZeroUsize>,
     /// A deployment is refused when less than this, in MiB, is free on the disk of `data_dir`, of the worktrees or
@@ -108,6 +113,8 @@ impl Default for DeployerConfig {
             drain: Duration::from_secs(10),
             network_pool: NetworkPool::default(),
             constraints: Vec::new(),
+            exec: false,
+            exec_timeout: Duration::from_secs(3600),
             builds: None,
             min_free_mib: 1024,
             keep_builds: KEEP_BUILDS,
@@ -341,6 +348,7 @@ config = "application/config/config.php"
         assert_eq!(config.deployer.port_range.0, 20_000..=29_999);
         assert!(config.deployer.builds().get() >= 1);
         assert_eq!(config.deployer.min_free_mib, 1024);
+        assert!(!config.deployer.exec, "only who says so lets people run commands");
         assert_eq!(config.gateway.as_ref().unwrap().repo.as_str(), "erangel-ocean");
         assert_eq!(config.worktrees(), PathBuf::from("/var/lib/sdp-agent/worktrees"));
     }

@@ -15,6 +15,7 @@ pub(crate) struct Inventories {
     pub(crate) gateways: Option<Gateways>,
     pub(crate) per_request: bool,
     pub(crate) port_range: PortRange,
+    pub(crate) exec: bool,
 }
 
 impl Inventories {
@@ -33,6 +34,7 @@ impl Inventories {
             gateway,
             exact_commits: true,
             serves_beside: self.deployer.serves_beside(),
+            exec: Some(self.exec),
         }
     }
 

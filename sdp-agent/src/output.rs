@@ -1,5 +1,5 @@
-//! What instances print, read piece by piece: the server asks for the next lines when whoever follows has taken those
-//! before, so that nothing heaps up on the way.
+//! What instances and commands print, read piece by piece: the server asks for the next lines when whoever follows has
+//! taken those before, so that nothing heaps up on the way.
 
 use std::{
     collections::HashMap,
@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::Peekable};
-use sdp_core::{Deployer, ErrorCode, InstanceKey, LogLine, LogLines, LogOptions, Problem};
+use futures_util::{
+    StreamExt,
+    stream::{self, Peekable},
+};
+use sdp_core::{DeployError, ErrorCode, ExecEvent, ExecEvents, LogLine, Problem, model::units::format_duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long an answer waits for a first line.
@@ -34,8 +37,18 @@ const IDLE: Duration = Duration::from_secs(20 * 60);
 /// has not asked for longest.
 const MAX_READERS: usize = 64;
 
-/// Lines, and whether they are the last.
-pub(crate) type Piece = (Vec<LogLine>, bool);
+/// So many commands at once, which keep their places.
+const MAX_COMMANDS: usize = 16;
+
+/// The next of what is read.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Piece {
+    pub(crate) lines: Vec<LogLine>,
+    /// Whether it is the last.
+    pub(crate) ended: bool,
+    /// How a command has exited.
+    pub(crate) exit_code: Option<i64>,
+}
 
 /// The readers there are. Clones share them.
 #[derive(Clone, Default)]
@@ -45,8 +58,9 @@ pub(crate) struct Outputs {
 
 struct Reader {
     /// One answer at a time.
-    lines: tokio::sync::Mutex<Peekable<LogLines>>,
+    events: tokio::sync::Mutex<Peekable<ExecEvents>>,
     asked: Mutex<Instant>,
+    is_command: bool,
 }
 
 impl std::fmt::Debug for Outputs {
@@ -56,21 +70,23 @@ impl std::fmt::Debug for Outputs {
 }
 
 impl Outputs {
-    /// Begins to read.
-    pub(crate) async fn begin(
-        &self,
-        deployer: &dyn Deployer,
-        key: &InstanceKey,
-        reader: u64,
-        options: LogOptions,
-    ) -> Result<Piece, Problem> {
-        let lines = deployer.logs(key, options).await.map_err(|error| Problem::from(&error))?;
-        let new = Reader { lines: tokio::sync::Mutex::new(lines.peekable()), asked: Mutex::new(Instant::now()) };
-        let new = Arc::new(new);
+    /// Refuses a command while too many run.
+    pub(crate) fn admit_command(&self) -> Result<(), Problem> {
+        if self.readers().values().filter(|reader| reader.is_command).count() < MAX_COMMANDS {
+            return Ok(());
+        }
+        let sentence = format!("{MAX_COMMANDS} commands run on this agent's machine already; wait until one has ended");
+        Err(Problem::new(ErrorCode::Conflict, sentence))
+    }
+
+    /// Begins to read a log, or what a command does.
+    pub(crate) async fn begin(&self, reader: u64, events: ExecEvents, is_command: bool) -> Result<Piece, Problem> {
+        let new = Arc::new(Reader::new(events, is_command));
         {
             let mut readers = self.readers();
+            let logs = readers.iter().filter(|(_, reader)| !reader.is_command);
             if readers.len() >= MAX_READERS
-                && let Some(oldest) = readers.iter().min_by_key(|(_, reader)| *reader.asked()).map(|(id, _)| *id)
+                && let Some(oldest) = logs.min_by_key(|(_, reader)| *reader.asked()).map(|(id, _)| *id)
             {
                 readers.remove(&oldest);
             }
@@ -93,12 +109,17 @@ impl Outputs {
 
     async fn answer(&self, id: u64, reader: &Reader, patience: Duration) -> Result<Piece, Problem> {
         reader.touch();
-        let piece = piece(&mut *reader.lines.lock().await, patience).await;
+        let piece = piece(&mut *reader.events.lock().await, patience).await;
         reader.touch();
-        if !matches!(piece, Ok((_, false))) {
+        if !matches!(piece, Ok(Piece { ended: false, .. })) {
             self.end(id);
         }
         piece
+    }
+
+    /// Ends every reader, and with them what commands run.
+    pub(crate) fn end_all(&self) {
+        self.readers().clear();
     }
 
     /// Ends a reader.
@@ -124,6 +145,11 @@ impl Outputs {
 }
 
 impl Reader {
+    fn new(events: ExecEvents, is_command: bool) -> Self {
+        let events = tokio::sync::Mutex::new(events.peekable());
+        Self { events, asked: Mutex::new(Instant::now()), is_command }
+    }
+
     fn touch(&self) {
         *self.asked() = Instant::now();
     }
@@ -133,44 +159,66 @@ impl Reader {
     }
 }
 
-/// Lines that came before an error are answered before it.
-async fn piece(lines: &mut Peekable<LogLines>, patience: Duration) -> Result<Piece, Problem> {
-    let (mut piece, mut bytes, mut limit) = (Vec::new(), 0, Instant::now() + patience);
-    while bytes < PIECE_BYTES {
-        match timeout_at(limit, Pin::new(&mut *lines).peek()).await {
-            Err(_) => break,
-            Ok(None) => return Ok((piece, true)),
-            Ok(Some(Err(_))) if !piece.is_empty() => break,
-            Ok(Some(_)) => {}
+/// What a command does, which is ended when it takes longer.
+pub(crate) fn within(limit: Duration, events: ExecEvents) -> ExecEvents {
+    let deadline = Instant::now() + limit;
+    let limited = stream::unfold(Some(events), move |events| async move {
+        let mut events: ExecEvents = events?;
+        match timeout_at(deadline, events.next()).await {
+            Ok(event) => Some((event?, Some(events))),
+            Err(_) => {
+                let (what, limit) = ("the command, which was ended,".into(), format_duration(limit));
+                Some((Err(DeployError::Timeout { what, limit }), None))
+            }
         }
-        if let Some(line) = lines.next().await {
-            let line = line.map_err(|error| Problem::from(&error))?;
-            bytes += line.line.len() + LINE_BYTES;
-            piece.push(line);
+    });
+    limited.boxed()
+}
+
+/// Lines that came before an error are answered before it.
+async fn piece(events: &mut Peekable<ExecEvents>, patience: Duration) -> Result<Piece, Problem> {
+    let (mut piece, mut bytes, mut limit) = (Piece::default(), 0, Instant::now() + patience);
+    while bytes < PIECE_BYTES {
+        match timeout_at(limit, Pin::new(&mut *events).peek()).await {
+            Err(_) => break,
+            Ok(Some(Err(_))) if !piece.lines.is_empty() => break,
+            Ok(_) => {}
+        }
+        match events.next().await.transpose().map_err(|error| Problem::from(&error))? {
+            Some(ExecEvent::Line(line)) => {
+                bytes += line.line.len() + LINE_BYTES;
+                piece.lines.push(line);
+            }
+            end => {
+                piece.ended = true;
+                if let Some(ExecEvent::Exited(code)) = end {
+                    piece.exit_code = Some(code);
+                }
+                break;
+            }
         }
         limit = limit.min(Instant::now() + BURST);
     }
-    Ok((piece, false))
+    Ok(piece)
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
-    use sdp_core::{DeployError, LogStream};
+    use sdp_core::LogStream;
 
     use super::*;
 
-    fn line(text: &str) -> Result<LogLine, DeployError> {
-        Ok(LogLine { stream: LogStream::Stdout, line: text.into() })
+    fn line(text: &str) -> Result<ExecEvent, DeployError> {
+        Ok(ExecEvent::Line(LogLine { stream: LogStream::Stdout, line: text.into() }))
     }
 
-    fn failed() -> Result<LogLine, DeployError> {
+    fn failed() -> Result<ExecEvent, DeployError> {
         Err(DeployError::Engine { action: "follow the log".into(), source: "gone".into() })
     }
 
-    async fn next(lines: &mut Peekable<LogLines>) -> Result<(usize, bool), ErrorCode> {
-        let piece = piece(lines, PATIENCE).await;
-        piece.map(|(lines, ended)| (lines.len(), ended)).map_err(|problem| problem.code)
+    async fn next(events: &mut Peekable<ExecEvents>) -> Result<(usize, bool), ErrorCode> {
+        let piece = piece(events, PATIENCE).await;
+        piece.map(|piece| (piece.lines.len(), piece.ended)).map_err(|problem| problem.code)
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +245,7 @@ mod tests {
         let long = "\u{1}".repeat(sdp_core::MAX_LINE_BYTES);
         for text in [String::new(), long] {
             let mut lines = stream::repeat_with(move || line(&text)).boxed().peekable();
-            let (lines, _) = piece(&mut lines, PATIENCE).await.unwrap();
+            let lines = piece(&mut lines, PATIENCE).await.unwrap().lines;
             let bytes = serde_json::to_vec(&lines).unwrap().len();
             assert!(bytes < sdp_core::protocol::MAX_FRAME_BYTES / 2, "{bytes}");
         }
@@ -206,17 +254,58 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_for_whom_nobody_asks_is_forgotten() {
         let outputs = Outputs::default();
-        let lines = stream::pending().boxed().peekable();
-        let reader = Reader { lines: tokio::sync::Mutex::new(lines), asked: Mutex::new(Instant::now()) };
-        let reader = Arc::new(reader);
+        let reader = Arc::new(Reader::new(stream::pending().boxed(), false));
         outputs.readers().insert(1, Arc::clone(&reader));
         let forget = tokio::spawn(outputs.clone().forget(1, Arc::downgrade(&reader)));
         drop(reader);
         for _ in 0..3 {
             tokio::time::sleep(IDLE * 2 / 3).await;
-            assert_eq!(outputs.go_on(1, PATIENCE).await.unwrap(), (vec![], false));
+            assert_eq!(outputs.go_on(1, PATIENCE).await.unwrap(), Piece::default());
         }
         forget.await.unwrap();
         assert_eq!(outputs.go_on(1, PATIENCE).await.unwrap_err().code, ErrorCode::NotFound);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_a_command_exits_is_told_with_its_last_lines() {
+        let mut events = stream::iter([line("a"), Ok(ExecEvent::Exited(3))]).boxed().peekable();
+        let piece = piece(&mut events, PATIENCE).await.unwrap();
+        assert_eq!((piece.lines.len(), piece.ended, piece.exit_code), (1, true, Some(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_takes_too_long_is_ended_and_says_so() {
+        let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+        let hangs = stream::once(async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        let mut events = within(PATIENCE * 3 / 2, stream::iter([line("a")]).chain(hangs).boxed()).peekable();
+        assert_eq!(next(&mut events).await, Ok((1, false)));
+        assert_eq!(next(&mut events).await, Ok((0, false)));
+        assert_eq!(next(&mut events).await, Err(ErrorCode::Timeout));
+        assert!(ended.await.is_err(), "it was let go");
+        assert_eq!(next(&mut events).await, Ok((0, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commands_keep_their_places_and_too_many_are_refused() {
+        let outputs = Outputs::default();
+        let begin = async |id: u64, is_command| {
+            outputs.begin(id, stream::pending().boxed(), is_command).await.unwrap();
+        };
+        for id in 0..MAX_COMMANDS as u64 {
+            outputs.admit_command().unwrap();
+            begin(id, true).await;
+        }
+        assert_eq!(outputs.admit_command().unwrap_err().code, ErrorCode::Conflict);
+        for id in 100..100 + MAX_READERS as u64 {
+            begin(id, false).await;
+        }
+        let readers = outputs.readers();
+        assert_eq!(
+            (readers.len(), readers.values().filter(|reader| reader.is_command).count()),
+            (MAX_READERS, MAX_COMMANDS)
+        );
     }
 }

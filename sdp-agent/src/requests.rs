@@ -2,15 +2,24 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, TryStreamExt};
 use sdp_core::{
-    Branch, Credentials, Deployer, ErrorCode, Examination, Gateways, Problem, RepoSource, RouteStore, SandboxName,
+    Branch, Credentials, DeployError, Deployer, ErrorCode, Examination, ExecCommand, ExecEvent, ExecEvents, Gateways,
+    InstanceKey, Problem, RepoSource, RouteStore, SandboxName, api,
     problem::chain,
     protocol::{CredentialsFrame, Outcome, OutputStep, Reply, ReplyBody, Request, RequestBody},
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AgentConfig, disk, doctor, output::Outputs, redact::Redactor, work::Work};
+use crate::{
+    AgentConfig,
+    config::DeployerConfig,
+    disk, doctor,
+    output::{self, Outputs, Piece},
+    redact::Redactor,
+    work::Work,
+};
 
 /// The longest that any request may take, whatever its deadline says.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -93,13 +102,20 @@ impl Requests {
                 return Ok(ReplyBody::Stats { instance, stats: stats.map_err(|error| Problem::from(&error))? });
             }
             RequestBody::Output { key, reader, step } => {
-                let (mut lines, ended) = match step {
-                    OutputStep::Begin(options) => self.outputs.begin(&*self.deployer, &key, reader, options).await?,
+                let Piece { mut lines, ended, exit_code } = match step {
+                    OutputStep::Begin(options) => {
+                        let lines = self.deployer.logs(&key, options).await.map_err(|error| Problem::from(&error))?;
+                        self.outputs.begin(reader, lines.map_ok(ExecEvent::Line).boxed(), false).await?
+                    }
+                    OutputStep::Exec(command) => {
+                        let events = self.run(&key, &command, &cancel).await?;
+                        self.outputs.begin(reader, events, true).await?
+                    }
                     // The answer has to be there before the deadline, or what it holds is lost.
                     OutputStep::Next => self.outputs.go_on(reader, deadline / 2).await?,
                     OutputStep::End => {
                         self.outputs.end(reader);
-                        (Vec::new(), true)
+                        Piece { ended: true, ..Piece::default() }
                     }
                 };
                 for line in &mut lines {
@@ -107,7 +123,7 @@ impl Requests {
                         line.line = masked;
                     }
                 }
-                return Ok(ReplyBody::Output { lines, ended });
+                return Ok(ReplyBody::Output { lines, ended, exit_code });
             }
             RequestBody::Disks => {
                 let disks = disk::of(&self.config).into_iter().filter_map(|disk| {
@@ -152,6 +168,24 @@ impl Requests {
             }
         }
         Ok(ReplyBody::Done)
+    }
+
+    /// Runs a command, if the operator allows it and there is a place for it.
+    async fn run(
+        &self,
+        key: &InstanceKey,
+        command: &ExecCommand,
+        cancel: &CancellationToken,
+    ) -> Result<ExecEvents, Problem> {
+        let DeployerConfig { exec, exec_timeout, .. } = self.config.deployer;
+        if !exec {
+            return Err(api::exec::not_allowed_by(&self.config.name));
+        }
+        self.outputs.admit_command()?;
+        tracing::info!(%key, program = command.program(), "running a command");
+        let begun = cancel.run_until_cancelled(self.deployer.exec(key, command)).await;
+        let events = begun.unwrap_or(Err(DeployError::Cancelled)).map_err(|error| Problem::from(&error))?;
+        Ok(output::within(exec_timeout, events))
     }
 
     fn redact(&self, examination: &mut Examination) {

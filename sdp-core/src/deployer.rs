@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     events::{EventSink, SinkError},
     model::{
+        command::ExecCommand,
         event::LogStream,
         ids::{DeploymentId, HostPort, InstanceKey},
-        instance::{Instance, InstanceStats},
+        instance::{Instance, InstanceState, InstanceStats},
         names::EnvName,
         repo::{Checkout, HealthProbe, RepoSpec},
     },
@@ -78,6 +79,7 @@ pub enum Probe {
 
 /// One line of an instance's output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub struct LogLine {
     /// Where it was written.
     pub stream: LogStream,
@@ -102,6 +104,18 @@ pub struct LogOptions {
 
 /// Lines of output, or the error that ended them.
 pub type LogLines = BoxStream<'static, Result<LogLine, DeployError>>;
+
+/// What a command does that is run where an instance runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecEvent {
+    /// It prints a line.
+    Line(LogLine),
+    /// It has exited with this code: the last event.
+    Exited(i64),
+}
+
+/// What a command prints and at last how it exits, or the error after which neither is known.
+pub type ExecEvents = BoxStream<'static, Result<ExecEvent, DeployError>>;
 
 /// Builds checkouts and runs them, at most one instance per [`InstanceKey`].
 ///
@@ -256,6 +270,21 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// [`DeployError::NotFound`].
     async fn logs(&self, key: &InstanceKey, options: LogOptions) -> Result<LogLines, DeployError>;
 
+    /// Runs a command where the instance's program runs: in its container, with its variables. No shell reads the
+    /// command, there is no terminal, and nothing on its standard input.
+    ///
+    /// A program that is not there exits with 127 and one that cannot be run with 126, after a line on standard error that
+    /// says so; what is killed by a signal, with 128 and its number. To let the events go before the last one ends the
+    /// command and what it has started, soon, unless the machine forbids it.
+    ///
+    /// # Errors
+    /// [`DeployError::NotFound`]; [`DeployError::NotRunning`]; [`DeployError::Elsewhere`];
+    /// [`DeployError::NoCommands`] from a deployer that runs none.
+    async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
+        let _ = (key, command);
+        Err(DeployError::NoCommands { deployer: self.kind() })
+    }
+
     /// CPU and memory in use now. May take a second, which is the time it is measured over.
     ///
     /// # Errors
@@ -360,6 +389,32 @@ pub enum DeployError {
         /// Sandbox and repo.
         key: InstanceKey,
     },
+    /// The instance does not run, and only where it does can a command be run.
+    #[error("{key} is not running ({state}); restart it first")]
+    NotRunning {
+        /// Sandbox and repo.
+        key: InstanceKey,
+        /// How it is instead.
+        state: InstanceState,
+    },
+    /// The instance runs on a node of a swarm that only the engine there can ask.
+    #[error(
+        "{name} runs on node {node}, and only the engine there can {action}; keep it on this node with `deployer.constraints`, or do it there"
+    )]
+    Elsewhere {
+        /// Its name.
+        name: String,
+        /// The node.
+        node: String,
+        /// What cannot be done from here.
+        action: String,
+    },
+    /// A deployer that runs no commands.
+    #[error("the deployer `{deployer}` runs no commands in what it has deployed")]
+    NoCommands {
+        /// Its kind.
+        deployer: &'static str,
+    },
     /// The container engine does not answer.
     #[error(
         "the container engine does not answer, asked to {action}; start it if it does not run (`systemctl status docker` tells), let the agent's user use its socket, and try again"
@@ -412,10 +467,11 @@ impl DeployError {
             Self::Config { .. } => ErrorCode::InvalidInput,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::PortTaken { .. } | Self::NoFreePort { .. } => ErrorCode::PortTaken,
-            Self::NameTaken { .. } | Self::NoFreeNetwork { .. } => ErrorCode::Conflict,
+            Self::NameTaken { .. } | Self::NoFreeNetwork { .. } | Self::NotRunning { .. } => ErrorCode::Conflict,
             Self::ImageMissing { .. } => ErrorCode::ImageMissing,
             Self::Start { .. } => ErrorCode::StartFailed,
             Self::NotFound { .. } => ErrorCode::NotFound,
+            Self::Elsewhere { .. } | Self::NoCommands { .. } => ErrorCode::Unsupported,
             Self::Engine { .. } | Self::EngineAway { .. } => ErrorCode::EngineUnavailable,
             Self::Io { .. } => ErrorCode::Internal,
             Self::Cancelled => ErrorCode::Cancelled,

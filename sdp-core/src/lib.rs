@@ -24,13 +24,15 @@ pub mod schema;
 
 pub use clock::{Clock, SystemClock};
 pub use deployer::{
-    Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, MAX_LINE_BYTES, Probe, Replacement,
+    Artifact, DeployError, DeployJob, Deployer, ExecEvent, ExecEvents, LogLine, LogLines, LogOptions, MAX_LINE_BYTES,
+    Probe, Replacement,
 };
 pub use events::{EventSink, SinkError};
 pub use gateways::{Gateways, OwnGateways};
 pub use model::{
     agent::{Agent, GatewayInfo, Inventory, RepoInfo, Transport},
     changes::{Change, Moved, PresentSandbox, SandboxSpec, changes},
+    command::{ExecCommand, InvalidCommand},
     credentials::Credentials,
     deployment::{DeployRequest, Deployment, DeploymentState, Failure, Stage, StageRecord, StageStatus},
     environment::Environment,

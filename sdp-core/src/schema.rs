@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{
     model::{
+        command::ExecCommand,
         ids::{HostPort, PortRange},
         route::ServiceUrl,
     },
@@ -59,6 +60,14 @@ schema!(ServiceUrl, false, {
     "type": "string",
     "description": "An http or https URL that a gateway can call, without credentials and fragment.",
     "format": "uri", "pattern": "^https?://[^#@\\s]+$", "maxLength": 2048, "examples": ["http://10.0.0.92:20005"]
+});
+
+schema!(ExecCommand, false, {
+    "type": "array",
+    "description": "A program and its arguments, which no shell reads: 16 KiB in all.",
+    "prefixItems": [{ "type": "string", "minLength": 1, "pattern": "^[^\\x00]*$" }],
+    "items": { "type": "string", "pattern": "^[^\\x00]*$" },
+    "minItems": 1, "maxItems": 256, "examples": [["php", "artisan", "migrate"]]
 });
 
 schema!(CredentialsFrame, false, {

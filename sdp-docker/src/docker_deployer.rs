@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RestartContainerOptionsBuilder};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sdp_core::{
-    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, HostPort, Instance,
-    InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
+    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, ExecCommand, ExecEvents,
+    HealthProbe, HostPort, Instance, InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe,
+    Replacement, Stage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -354,7 +355,7 @@ impl Deployer for DockerDeployer {
         match probe {
             HealthProbe::Http(path) => Ok(probe::http(&self.client, address, path).await),
             HealthProbe::Tcp => Ok(probe::tcp(address).await),
-            HealthProbe::Command(command) => engine.exec(&instance.id, command).await,
+            HealthProbe::Command(command) => engine.check(&instance.id, command).await,
         }
     }
 
@@ -462,6 +463,15 @@ impl Deployer for DockerDeployer {
     async fn logs(&self, key: &InstanceKey, options: LogOptions) -> Result<LogLines, DeployError> {
         let found = self.current(key).await?;
         Ok(self.engine.lines(&found.id, options))
+    }
+
+    async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
+        let found = self.current(key).await?;
+        let state = self.engine.inspected(&found).await?.map(|instance| instance.state);
+        match state.ok_or_else(|| DeployError::NotFound { key: key.clone() })? {
+            InstanceState::Running => self.engine.exec(&found.id, command.arguments()).await,
+            state => Err(DeployError::NotRunning { key: key.clone(), state }),
+        }
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {

@@ -2,9 +2,11 @@
 
 mod apache;
 mod build;
+mod command;
 mod config;
 mod docker;
 mod docker_deployer;
+mod lines;
 mod marked;
 mod network_pool;
 mod output;

@@ -5,9 +5,13 @@ use std::{fs, io, path::Path, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sdp_core::DeploymentId;
+use uuid::Uuid;
 
 /// The variable that holds the id of the deployment that a process belongs to.
 pub(crate) const MARK: &str = "SDP_DEPLOYMENT";
+
+/// The variable that tells what a command started that somebody runs in an instance.
+const COMMAND_MARK: &str = "SDP_COMMAND";
 
 /// How often it is looked for more: a process may fork while others are being killed, and on a busy
 /// machine the killed take their time to go.
@@ -29,9 +33,23 @@ struct Look {
 
 /// Kills every process of the deployment but those of the process group `keep`.
 pub(crate) fn kill(deployment: DeploymentId, keep: Option<i32>) {
+    kill_marked(&of_deployment(deployment), keep);
+}
+
+fn of_deployment(deployment: DeploymentId) -> String {
+    format!("{MARK}={deployment}")
+}
+
+/// The mark of a command that somebody runs in an instance: no other has the same.
+pub(crate) fn of_a_command() -> String {
+    format!("{COMMAND_MARK}={}", Uuid::now_v7())
+}
+
+/// Kills every process with this variable but those of the process group `keep`.
+pub(crate) fn kill_marked(mark: &str, keep: Option<i32>) {
     let mut doubts = 0;
     for _ in 0..PASSES {
-        let look = look(deployment, keep);
+        let look = look(mark, keep);
         if look.found.is_empty() {
             doubts += 1;
             if !look.doubtful || doubts > DOUBTFUL_PASSES {
@@ -44,11 +62,10 @@ pub(crate) fn kill(deployment: DeploymentId, keep: Option<i32>) {
         }
         std::thread::sleep(PAUSE);
     }
-    tracing::warn!(%deployment, "some of its processes cannot be killed");
+    tracing::warn!(mark, "some of its processes cannot be killed");
 }
 
-fn look(deployment: DeploymentId, keep: Option<i32>) -> Look {
-    let mark = format!("{MARK}={deployment}").into_bytes();
+fn look(mark: &str, keep: Option<i32>) -> Look {
     let own = (std::process::id().to_string(), fs::read_link("/proc/self/exe").ok());
     let mut look = Look::default();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
@@ -62,7 +79,7 @@ fn look(deployment: DeploymentId, keep: Option<i32>) -> Look {
                 continue;
             }
         };
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
+        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
             let group = group(&process);
             look.found.extend(group.filter(|group| Some(*group) != keep).map(|_| pid));
             continue;
@@ -137,15 +154,15 @@ mod tests {
         let (gone, stays) = (DeploymentId::new(), DeploymentId::new());
         let (mut first, mut other) = (sleeper(gone), sleeper(stays));
         for id in [gone, stays] {
-            until("the child in a session of its own", || look(id, None).found.len() == 2);
+            until("the child in a session of its own", || look(&of_deployment(id), None).found.len() == 2);
         }
         kill(gone, None);
-        assert!(look(gone, None).found.is_empty());
+        assert!(look(&of_deployment(gone), None).found.is_empty());
         assert!(!first.wait().unwrap().success());
 
         let group = i32::try_from(other.id()).unwrap();
         kill(stays, Some(group));
-        until("its shell to end with the child it waited for", || look(stays, None).found.is_empty());
+        until("its shell to end with the child it waited for", || look(&of_deployment(stays), None).found.is_empty());
         assert!(other.wait().unwrap().success());
     }
 
@@ -181,7 +198,7 @@ mod tests {
         // Its exec is over when it has a name of its own.
         let name = format!("/proc/{}/comm", child.id());
         until("the exec", || fs::read_to_string(&name).unwrap() == "sleep\n");
-        let look = look(DeploymentId::new(), None);
+        let look = look(&of_deployment(DeploymentId::new()), None);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(look.doubtful && look.found.is_empty(), "{look:?}");

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
-    os::unix::process::ExitStatusExt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,8 +11,9 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sdp_core::{
-    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, Instance, InstanceKey,
-    InstanceState, InstanceStats, LogLines, LogOptions, Probe, RecipeKind, Replacement, Stage,
+    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, ExecCommand, ExecEvents,
+    HealthProbe, Instance, InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, RecipeKind,
+    Replacement, Stage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use crate::{
     output::{LAST_LINES, texts},
     probe,
     process::{
+        exec,
         journal::{Journal, Record},
         output, php,
         system::{self, ProcessId},
@@ -213,8 +214,7 @@ impl ProcessDeployer {
         // Waits for it, so that it leaves no zombie and its exit code is known.
         tokio::spawn(async move {
             if let Ok(status) = child.wait().await {
-                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-                shared.exits.lock().unwrap_or_else(PoisonError::into_inner).insert(id, code.into());
+                shared.exits.lock().unwrap_or_else(PoisonError::into_inner).insert(id, system::exit_code(status));
             }
         });
         if let Err(error) = self.write(record) {
@@ -442,6 +442,14 @@ impl Deployer for ProcessDeployer {
     async fn logs(&self, key: &InstanceKey, options: LogOptions) -> Result<LogLines, DeployError> {
         let record = self.find(key)?;
         output::lines(&self.shared.journal.log(&record.instance.id), options, record.process).await
+    }
+
+    async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
+        let record = self.find(key)?;
+        match self.now(&record).state {
+            InstanceState::Running => exec::run(&record, command),
+            state => Err(DeployError::NotRunning { key: key.clone(), state }),
+        }
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {

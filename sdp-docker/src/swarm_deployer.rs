@@ -12,8 +12,8 @@ use bollard::{
 };
 use futures_util::StreamExt;
 use sdp_core::{
-    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, HealthProbe, Instance, InstanceKey,
-    InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
+    Artifact, DeployError, DeployJob, Deployer, DeploymentId, EventKind, EventSink, ExecCommand, ExecEvents,
+    HealthProbe, Instance, InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, Replacement, Stage,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,8 @@ use crate::{
         engine::{self, Engine},
         labels,
         outages::Outages,
-        output, program, service,
+        output::{self, FOLLOW},
+        program, service,
         services::{self, FoundService, PARKED},
     },
     output::{LAST_LINES, texts},
@@ -272,10 +273,8 @@ impl SwarmDeployer {
     async fn container(&self, found: &FoundService, what: &str) -> Result<Option<String>, DeployError> {
         let tasks = self.engine.tasks(&found.id).await?;
         if let Some(node) = self.elsewhere(&tasks) {
-            return Err(DeployError::Engine {
-                action: what.to_owned(),
-                source: format!("{} runs on node {node}, and only its own engine can do that", found.name).into(),
-            });
+            let (name, node, action) = (found.name.clone(), node.to_owned(), what.to_owned());
+            return Err(DeployError::Elsewhere { name, node, action });
         }
         let runs = tasks.iter().find(|task| services::state(task) == TaskState::RUNNING);
         Ok(runs.and_then(services::container).map(str::to_owned))
@@ -290,7 +289,7 @@ impl SwarmDeployer {
         let tail = options.tail.map_or_else(|| "all".to_owned(), |tail| tail.to_string());
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(options.follow).tail(&tail).build();
         let docker = self.engine.docker.clone();
-        output::lines(docker.service_logs(id, Some(options))).boxed()
+        output::lines(FOLLOW, docker.service_logs(id, Some(options))).boxed()
     }
 }
 
@@ -391,7 +390,7 @@ impl Deployer for SwarmDeployer {
             HealthProbe::Http(path) => Ok(probe::http(&self.client, address, path).await),
             HealthProbe::Tcp => Ok(probe::tcp(address).await),
             HealthProbe::Command(command) => match services::container(runs) {
-                Some(container) if host.is_loopback() => hasty.engine.exec(container, command).await,
+                Some(container) if host.is_loopback() => hasty.engine.check(container, command).await,
                 _ => Err(DeployError::Config {
                     repo: instance.key.repo.to_string(),
                     reason: "its health check is a command, which cannot be run on another node; use http or tcp"
@@ -448,7 +447,7 @@ impl Deployer for SwarmDeployer {
     async fn reload(&self, key: &InstanceKey) -> Result<(), DeployError> {
         let found = self.current(key).await?;
         if found.labels.get(labels::RECIPE).is_some_and(|recipe| recipe == "php")
-            && let Some(container) = self.container(&found, "reload an instance").await?
+            && let Some(container) = self.container(&found, "reload it").await?
         {
             self.engine.signal(&container, "SIGUSR1").await?;
         }
@@ -488,6 +487,17 @@ impl Deployer for SwarmDeployer {
         match here.filter_map(services::container).next() {
             Some(container) => Ok(self.engine.lines(container, options)),
             None => Ok(self.service_lines(&found.id, options)),
+        }
+    }
+
+    async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
+        let found = self.current(key).await?;
+        match self.container(&found, "run a command in it").await? {
+            Some(container) => self.engine.exec(&container, command.arguments()).await,
+            None => {
+                let state = self.inspected(&found).await?.map_or(InstanceState::Created, |instance| instance.state);
+                Err(DeployError::NotRunning { key: key.clone(), state })
+            }
         }
     }
 

@@ -145,6 +145,7 @@ fn inventory() -> Inventory {
         gateway: None,
         exact_commits: false,
         serves_beside: false,
+        exec: None,
     }
 }
 

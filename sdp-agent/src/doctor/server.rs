@@ -88,6 +88,7 @@ async fn admission(config: &AgentConfig) -> Result<Option<Welcome>, TransportErr
         gateway: None,
         exact_commits: true,
         serves_beside: true,
+        exec: None,
     };
     let (protocol, oldest_protocol) = (VERSION, OLDEST_VERSION);
     let (agent, token) = (config.name.clone(), TokenFrame(token));

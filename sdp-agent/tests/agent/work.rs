@@ -6,10 +6,10 @@ use crate::support::*;
 use async_trait::async_trait;
 use sdp_core::{
     Branch, BranchName, Checkout, CommitId, Credentials, Deployer, DeploymentState, ErrorCode, EventKind, EventSink,
-    InstanceKey, InstanceState, LogOptions, Override, OverrideKind, RepoError, RepoName, RepoSource, RepoSpec,
-    RouteChanges, Stage, UserName, Verdict,
+    ExecCommand, InstanceKey, InstanceState, LogLine, LogOptions, LogStream, Override, OverrideKind, RepoError,
+    RepoName, RepoSource, RepoSpec, RouteChanges, Stage, UserName, Verdict,
     protocol::{CredentialsFrame, OutputStep, ReplyBody, RequestBody},
-    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes},
+    testing::{Behaviour, MemoryDeployer, MemoryRepos, MemoryRoutes, Ran},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -291,7 +291,7 @@ async fn what_a_program_prints_is_read_until_it_ends() {
     assert_eq!(unknown.code, ErrorCode::NotFound);
     assert!(unknown.detail.contains("begin again"), "{unknown}");
     let told = connection.call(read(OutputStep::Begin(LogOptions { tail: Some(1), follow: true }))).await;
-    let Ok(ReplyBody::Output { lines, ended: true }) = told else { panic!("{told:?}") };
+    let Ok(ReplyBody::Output { lines, ended: true, exit_code: None }) = told else { panic!("{told:?}") };
     assert!(lines.len() == 1 && lines[0].line.contains("listens on"), "{lines:?}");
     assert_eq!(
         connection.call(read(OutputStep::Next)).await.unwrap_err().code,
@@ -301,6 +301,50 @@ async fn what_a_program_prints_is_read_until_it_ends() {
     let ended = connection.call(read(OutputStep::End)).await;
     assert!(matches!(ended, Ok(ReplyBody::Output { ended: true, .. })), "whoever it was: {ended:?}");
     agent.shutdown().await;
+}
+
+#[tokio::test]
+async fn commands_run_only_where_the_operator_allows_it_and_end_when_nobody_reads() {
+    let (server, dir, deployer) = (Server::start().await, tempfile::tempdir().unwrap(), MemoryDeployer::default());
+    let key = quick("eredar");
+    let exec = |reader, command: &[&str]| {
+        let step = OutputStep::Exec(ExecCommand::new(command.iter().copied()).unwrap());
+        RequestBody::Output { key: key.clone(), reader, step }
+    };
+    let agent = start(&server, dir.path(), parts(repos(), deployer.clone()));
+    let mut connection = server.welcome(Log::new()).await;
+    assert_eq!(connection.hello().inventory.exec, Some(false));
+    let refused = connection.call(exec(1, &["migrate"])).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotAllowed);
+    assert!(refused.detail.contains("micro-92") && refused.detail.contains("exec = true"), "{refused}");
+    agent.shutdown().await;
+
+    let config = config(&server, dir.path(), "[deployer]\nexec = true\n");
+    let agent = sdp_agent::Agent::start_with(config, parts(repos(), deployer.clone())).unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    assert_eq!(connection.hello().inventory.exec, Some(true));
+    let nothing = connection.call(exec(1, &["migrate"])).await;
+    assert_eq!(nothing.unwrap_err().code, ErrorCode::NotFound, "nothing runs");
+    let deployment = connection.deploy(&key, "main").await;
+    connection.until_state(deployment, DeploymentState::Running).await;
+
+    let line = |text: String| LogLine { stream: LogStream::Stdout, line: text };
+    deployer.has_program("migrate", Ran { lines: vec![line(format!("with {TOKEN}"))], exit_code: Some(3) });
+    let told = connection.call(exec(1, &["migrate", "--force"])).await;
+    let Ok(ReplyBody::Output { lines, ended: true, exit_code: Some(3) }) = told else { panic!("{told:?}") };
+    assert_eq!(lines, [line("with •••".into())], "what is known to be secret is masked as in a log");
+
+    deployer.has_program("hang", Ran { lines: vec![line("begun".into())], exit_code: None });
+    for (reader, number) in [(2, "two"), (3, "three")] {
+        let told = connection.call(exec(reader, &["hang", number])).await;
+        assert!(matches!(told, Ok(ReplyBody::Output { ended: false, exit_code: None, .. })), "{told:?}");
+    }
+    let end = RequestBody::Output { key: key.clone(), reader: 2, step: OutputStep::End };
+    assert!(matches!(connection.call(end).await, Ok(ReplyBody::Output { ended: true, .. })));
+    let left = || deployer.commands().into_iter().map(|command| command.to_string()).collect::<Vec<_>>();
+    eventually("its end", || left() == ["hang three"]).await;
+    agent.shutdown().await;
+    assert_eq!(left(), [""; 0], "no command outlives the agent");
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ actions! {
     Stop = "stop";
     /// What a deployment runs was started again.
     Restart = "restart";
+    /// A command was run where a deployment runs; the detail has it as it was typed.
+    Exec = "exec";
     /// A deployment was begun once more.
     Retry = "retry";
     /// A deployment went back to an earlier one's commit.

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod declared;
+pub mod exec;
 pub mod health;
 pub mod live;
 pub mod logs;

@@ -10,6 +10,7 @@
 //!   certainly not carried out. `Retry-After` is heeded.
 //! - [`Client::follow`] and [`Client::events`] go on after a broken connection where they were: no line is missing,
 //!   none comes twice.
+//! - [`Client::exec`] is sent once, as nobody knows whether a command has run whose answer was lost.
 //! - TLS is rustls with the machine's CA certificates (`SSL_CERT_FILE` counts). Proxies are not used, redirects not
 //!   followed.
 //!
@@ -37,6 +38,7 @@ mod deployments;
 mod environments;
 mod error;
 mod exchange;
+mod exec;
 mod follow;
 mod live;
 mod logs;
@@ -65,6 +67,7 @@ pub use self::{
     address::{InvalidAddress, ServerAddress},
     agents::IssuedAgentToken,
     error::ClientError,
+    exec::RunningCommand,
     follow::Follow,
     live::{Live, LiveFollow},
     options::ClientOptions,

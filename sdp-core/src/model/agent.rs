@@ -34,6 +34,10 @@ pub struct Inventory {
     /// Whether a new instance can serve beside the one it replaces, on another port.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub serves_beside: bool,
+    /// Whether its configuration lets people run commands in what it has deployed; none from an agent that is too old to
+    /// run any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<bool>,
 }
 
 /// A repo as people see it: the agent's configuration without its paths.

@@ -90,6 +90,7 @@ pub enum EventKind {
 
 /// Where a log line comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogStream {
     /// A command's standard output.

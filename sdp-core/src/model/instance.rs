@@ -1,5 +1,7 @@
 //! What runs: one instance of a repo on an agent.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,17 @@ pub enum InstanceState {
     },
     /// Created and never started.
     Created,
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running => f.write_str("running"),
+            Self::Restarting { exit_code } => write!(f, "restarting after it exited with {exit_code}"),
+            Self::Exited { exit_code } => write!(f, "exited with {exit_code}"),
+            Self::Created => f.write_str("created and never started"),
+        }
+    }
 }
 
 /// CPU and memory in use now.

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod changes;
+pub mod command;
 pub mod credentials;
 pub mod deployment;
 pub mod environment;

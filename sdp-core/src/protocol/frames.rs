@@ -9,6 +9,7 @@ use crate::{
     deployer::{LogLine, LogOptions},
     model::{
         agent::Inventory,
+        command::ExecCommand,
         deployment::{DeployRequest, DeploymentState},
         explain::{Explanation, RouteQuestion},
         ids::{DeploymentId, InstanceKey},
@@ -231,8 +232,8 @@ pub enum RequestBody {
         /// Which.
         key: InstanceKey,
     },
-    /// What an instance prints. Answered with `output` as soon as there is something, and after some seconds also
-    /// without: whoever reads asks again for what comes next.
+    /// What an instance prints, or a command that is run where it runs. Answered with `output` as soon as there is
+    /// something, and after some seconds also without: whoever reads asks again for what comes next.
     Output {
         /// Which.
         key: InstanceKey,
@@ -294,21 +295,24 @@ impl RequestBody {
             | Self::Routes { .. }
             | Self::Explain { .. }
             | Self::ApplyRoutes { .. } => true,
-            // What was answered once is not answered again.
+            // What was answered once is not answered again, and a command not run twice.
             Self::Output { .. } | Self::Restart { .. } | Self::Unknown => false,
         }
     }
 }
 
 /// What a reader of an instance's output wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutputStep {
     /// Begin to read. What is there is answered at once.
     Begin(LogOptions),
+    /// Run a command, and begin to read what it prints. An agent that says nothing of `exec` in its inventory does not
+    /// know this step.
+    Exec(ExecCommand),
     /// What comes after what was answered before.
     Next,
-    /// Nothing any more. Answered with `output` that has ended, also when there is no such reader.
+    /// Nothing any more: a command that still runs is ended. Answered with `output` that has ended, also when there is no such reader.
     End,
 }
 
@@ -362,6 +366,9 @@ pub enum ReplyBody {
         lines: Vec<LogLine>,
         /// Whether that was the last of it.
         ended: bool,
+        /// How a command has exited, with the last of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i64>,
     },
     /// The disks that the agent uses.
     Disks {

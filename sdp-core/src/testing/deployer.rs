@@ -11,9 +11,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deployer::{Artifact, DeployError, DeployJob, Deployer, LogLine, LogLines, LogOptions, Probe, Replacement},
+    deployer::{
+        Artifact, DeployError, DeployJob, Deployer, ExecEvent, ExecEvents, LogLine, LogLines, LogOptions, Probe,
+        Replacement,
+    },
     events::EventSink,
     model::{
+        command::ExecCommand,
         deployment::Stage,
         event::{EventKind, LogStream},
         ids::InstanceKey,
@@ -49,6 +53,15 @@ pub enum Behaviour {
     EngineHangs,
 }
 
+/// What becomes of a command that is run in a [`MemoryDeployer`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// What it prints.
+    pub lines: Vec<LogLine>,
+    /// What it exits with; without, it goes on until it is let go.
+    pub exit_code: Option<i64>,
+}
+
 /// A [`Deployer`] that runs nothing. Clones share their machine; nothing survives the process.
 ///
 /// ```
@@ -68,6 +81,23 @@ struct Machine {
     made: u64,
     builds: u64,
     reloads: u64,
+    /// By program.
+    programs: BTreeMap<String, Ran>,
+    /// Those that have not exited, by number.
+    commands: BTreeMap<u64, ExecCommand>,
+    ran: u64,
+}
+
+/// A command that runs until this is dropped.
+struct Command {
+    deployer: MemoryDeployer,
+    number: u64,
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        self.deployer.machine().commands.remove(&self.number);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +138,16 @@ impl MemoryDeployer {
     /// How often an instance was told to reload.
     pub fn reloads(&self) -> u64 {
         self.machine().reloads
+    }
+
+    /// Has a program that commands may run do so from now on. There are no others.
+    pub fn has_program(&self, name: impl Into<String>, does: Ran) {
+        self.machine().programs.insert(name.into(), does);
+    }
+
+    /// The commands that run now.
+    pub fn commands(&self) -> Vec<ExecCommand> {
+        self.machine().commands.values().cloned().collect()
     }
 
     /// What answers its port now: running and not parked.
@@ -351,6 +391,32 @@ impl Deployer for MemoryDeployer {
         Ok(stream::iter(lines.collect::<Vec<_>>()).boxed())
     }
 
+    async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
+        let mut machine = self.machine();
+        machine.engine("run a command in a container")?;
+        let state = machine.find(key)?.instance.state.clone();
+        if state != InstanceState::Running {
+            return Err(DeployError::NotRunning { key: key.clone(), state });
+        }
+        let Ran { lines, exit_code } = machine.programs.get(command.program()).cloned().unwrap_or_else(|| {
+            let line = format!("{}: not found", command.program());
+            Ran { lines: vec![LogLine { stream: LogStream::Stderr, line }], exit_code: Some(127) }
+        });
+        machine.ran += 1;
+        let running = Command { deployer: self.clone(), number: machine.ran };
+        machine.commands.insert(running.number, command.clone());
+        let lines = stream::iter(lines.into_iter().map(ExecEvent::Line));
+        let exit = stream::once(async move {
+            let code = match exit_code {
+                Some(code) => code,
+                None => std::future::pending().await,
+            };
+            drop(running);
+            ExecEvent::Exited(code)
+        });
+        Ok(lines.chain(exit).map(Ok).boxed())
+    }
+
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
         self.inspect(key).await.map(|_| InstanceStats { cpus: 0.1, memory_bytes: 1 << 20, memory_limit_bytes: None })
     }
@@ -361,7 +427,7 @@ mod tests {
     use super::*;
     use crate::{
         model::ids::DeploymentId,
-        testing::conformance::deployer::{JobFixture, Program, suite},
+        testing::conformance::deployer::{JobFixture, Program, Wanted, suite},
     };
 
     struct Fixture {
@@ -376,6 +442,24 @@ mod tests {
 
         fn another_port(&self) -> crate::HostPort {
             crate::HostPort::new(20_003).unwrap()
+        }
+
+        fn command(&self, wanted: Wanted) -> ExecCommand {
+            let line = |stream, text: &str| LogLine { stream, line: text.into() };
+            let both = vec![line(LogStream::Stdout, "out"), line(LogStream::Stderr, "err")];
+            self.deployer.has_program("both", Ran { lines: both, exit_code: Some(3) });
+            let begun = vec![line(LogStream::Stdout, "begun")];
+            self.deployer.has_program("hang", Ran { lines: begun, exit_code: None });
+            let program = match wanted {
+                Wanted::PrintsAndFails => "both",
+                Wanted::IsAbsent => "absent",
+                Wanted::Hangs => "hang",
+            };
+            ExecCommand::new([program.to_owned(), DeploymentId::new().to_string()]).unwrap()
+        }
+
+        async fn runs(&self, command: &ExecCommand) -> bool {
+            self.deployer.commands().contains(command)
         }
 
         async fn job(&self, repo: &str, program: Program) -> DeployJob {

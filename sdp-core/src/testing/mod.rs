@@ -15,7 +15,7 @@ mod sinks;
 
 pub use clock::ManualClock;
 pub use config_keys::config_keys;
-pub use deployer::{Behaviour, MemoryDeployer};
+pub use deployer::{Behaviour, MemoryDeployer, Ran};
 pub use disks::ForgetfulDisk;
 pub use repos::MemoryRepos;
 pub use routes::MemoryRoutes;

@@ -2,7 +2,6 @@
 //! and waits for an engine that is away.
 
 use bollard::{
-    exec::{CreateExecOptions, StartExecResults},
     models::{ContainerCpuStats, ContainerInspectResponse, ContainerUpdateBody, RestartPolicy, RestartPolicyNameEnum},
     query_parameters::{
         InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -11,12 +10,12 @@ use bollard::{
     },
 };
 use futures_util::StreamExt;
-use sdp_core::{DeployError, Instance, InstanceKey, InstanceStats, LogLines, LogOptions, Probe};
+use sdp_core::{DeployError, Instance, InstanceKey, InstanceStats, LogLines, LogOptions};
 
 use super::{
     engine::{self, Engine},
     found::{Found, state_of},
-    output,
+    output::{self, FOLLOW},
 };
 use crate::output::{LAST_LINES, texts};
 
@@ -117,36 +116,12 @@ impl Engine {
         signalled.map_err(engine::failed("signal a container"))
     }
 
-    /// Runs a command in the container: its exit code decides.
-    pub(crate) async fn exec(&self, id: &str, command: &[String]) -> Result<Probe, DeployError> {
-        let failed = engine::failed("run a command in a container");
-        let options = CreateExecOptions {
-            cmd: Some(command.to_vec()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..Default::default()
-        };
-        let exec = self.docker.create_exec(id, options).await.map_err(&failed)?;
-        if let StartExecResults::Attached { mut output, .. } =
-            self.docker.start_exec(&exec.id, None).await.map_err(&failed)?
-        {
-            while let Some(chunk) = output.next().await {
-                chunk.map_err(&failed)?;
-            }
-        }
-        let exit_code = self.docker.inspect_exec(&exec.id).await.map_err(&failed)?.exit_code;
-        Ok(match exit_code {
-            Some(0) => Probe::Healthy,
-            code => Probe::NotYet(format!("`{}` exited with {}", command.join(" "), code.unwrap_or(-1))),
-        })
-    }
-
     /// A container's output.
     pub(crate) fn lines(&self, id: &str, options: LogOptions) -> LogLines {
         let tail = options.tail.map_or_else(|| "all".to_owned(), |tail| tail.to_string());
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).follow(options.follow).tail(&tail).build();
         let docker = self.docker.clone();
-        output::lines(docker.logs(id, Some(options))).boxed()
+        output::lines(FOLLOW, docker.logs(id, Some(options))).boxed()
     }
 
     /// The last lines of a program that has ended.

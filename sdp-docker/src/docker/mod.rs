@@ -3,6 +3,7 @@
 pub(crate) mod container;
 mod containers;
 pub(crate) mod engine;
+mod exec;
 pub(crate) mod found;
 pub(crate) mod labels;
 pub(crate) mod networks;

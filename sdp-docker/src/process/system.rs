@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    os::unix::process::ExitStatusExt,
     path::Path,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -57,6 +58,11 @@ pub(crate) fn spawn(
     // Until it is waited for, even a dead child has its entry.
     let start_time = start_time(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok((child, ProcessId { pid, start_time }))
+}
+
+/// How a process exited: 128 and the signal's number after a signal.
+pub(crate) fn exit_code(status: ExitStatus) -> i64 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1).into()
 }
 
 fn start_time(pid: i32) -> Option<u64> {

@@ -9,11 +9,11 @@ use std::{
 
 use async_trait::async_trait;
 use sdp_core::{
-    Checkout, DeployError, DeployJob, Deployer, DeploymentId, HostPort, Instance, InstanceKey, Probe, Replacement,
-    RepoSpec,
+    Checkout, DeployError, DeployJob, Deployer, DeploymentId, ExecCommand, HostPort, Instance, InstanceKey, Probe,
+    Replacement, RepoSpec,
     testing::{
         MemorySink,
-        conformance::deployer::{JobFixture, Program},
+        conformance::deployer::{JobFixture, Program, Wanted},
     },
 };
 use sdp_docker::{DockerConfig, DockerDeployer, testing::PrivateEngine};
@@ -118,6 +118,26 @@ impl<D: Deployer> JobFixture for Jobs<D> {
 
     fn another_port(&self) -> HostPort {
         free_port()
+    }
+
+    fn command(&self, wanted: Wanted) -> ExecCommand {
+        let mark = DeploymentId::new().to_string();
+        let script = match wanted {
+            Wanted::PrintsAndFails => "echo out; echo err >&2; exit 3",
+            Wanted::IsAbsent => return ExecCommand::new(["no-such-program"]).unwrap(),
+            // What it starts has the mark among its arguments too.
+            Wanted::Hangs => r#"echo begun; sh -c 'sleep 600; :' "$0" & sleep 600; :"#,
+        };
+        ExecCommand::new(["sh", "-c", script, &mark]).unwrap()
+    }
+
+    async fn runs(&self, command: &ExecCommand) -> bool {
+        let Some(mark) = command.arguments().last().map(String::as_bytes) else { return false };
+        let has_mark = |process: std::fs::DirEntry| {
+            let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).any(|argument| argument == mark)
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().any(has_mark)
     }
 }
 

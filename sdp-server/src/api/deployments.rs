@@ -102,7 +102,7 @@ async fn check_still_there(state: &AppState, signed_in: &SignedIn, sandbox: &San
 }
 
 /// What is done to one deployment, for the audit.
-fn deed(signed_in: &SignedIn, action: AuditAction, deployment: &Deployment) -> Deed {
+pub(super) fn deed(signed_in: &SignedIn, action: AuditAction, deployment: &Deployment) -> Deed {
     signed_in.deed(action, AuditSubject::instance(&deployment.key)).deployment(deployment.id)
 }
 

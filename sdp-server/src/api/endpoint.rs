@@ -113,6 +113,12 @@ impl Served {
         self
     }
 
+    /// Answers lines of JSON, and another last.
+    pub(super) fn lines<Line: JsonSchema, Last: JsonSchema>(mut self) -> Self {
+        self.doc.lines::<Line, Last>();
+        self
+    }
+
     /// Answers bytes.
     pub(super) fn bytes(mut self) -> Self {
         self.doc.bytes();

@@ -2,12 +2,13 @@
 //! description of the API.
 
 use sdp_core::{
-    Agent, ApiToken, Branch, Deployment, Disk, Environment, ErrorCode as E, Examination, Explanation, Manifest,
-    RouteTable, Sandbox, Template, User,
+    Agent, ApiToken, Branch, Deployment, Disk, Environment, ErrorCode as E, Examination, Explanation, LogLine,
+    Manifest, RouteTable, Sandbox, Template, User,
     api::{
         DeployedSandbox, ListedSandbox, LoginResponse, Page, Repo, SandboxDetail,
         audit::AuditEntry,
         declared::{AppliedSandbox, SandboxChanges},
+        exec::ExecEnd,
         health::Health,
         people::{EnrolledAgent, Me, NewToken},
         vitals::{RunningStats, ServiceStats},
@@ -19,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::{
     agent_link, agents, audit, deployments,
     endpoint::{Served, delete, get, patch, post, put},
-    environments, explain, health,
+    environments, exec, explain, health,
     idempotency::Holds,
     lifecycle, live, logs, manifest, metrics, openapi, output, repos, rollback, routes, sandboxes, session, stats,
     stream, templates, tokens, users, webhooks,
@@ -284,6 +285,11 @@ fn of_deployments() -> Vec<Served> {
         post("/api/deployments/{id}/restart", Rule::Deployment, deployments::restart)
             .says("Starts it again")
             .json::<Deployment>(200)
+            .asks_agent(),
+        post("/api/deployments/{id}/exec", Rule::Deployment, exec::exec)
+            .says("Runs a command where a deployment's program runs, if its agent's operator allows it: what it prints, a line of JSON for each, and last how it has exited")
+            .example(json!({ "command": ["php", "artisan", "migrate", "--force"] }))
+            .lines::<LogLine, ExecEnd>()
             .asks_agent(),
         post("/api/deployments/{id}/retry", Rule::Deployment, deployments::retry)
             .once(Holds::Plain)

@@ -8,6 +8,7 @@ mod endpoint;
 mod endpoints;
 mod environments;
 mod etag;
+mod exec;
 mod explain;
 mod extract;
 mod health;

@@ -15,6 +15,7 @@ use http::header;
 use sdp_core::{
     Deployment, DeploymentId, DeploymentState, ErrorCode, LogLine, LogOptions,
     api::logs::{LogFormat, OutputEnd, OutputQuery, OutputTail},
+    protocol::OutputStep,
 };
 
 use super::{
@@ -24,7 +25,11 @@ use super::{
     logs::content_type,
     socket::{Source, close, feed, reader},
 };
-use crate::{ApiError, AppState, auth::SignedIn, hub::Pieces};
+use crate::{
+    ApiError, AppState,
+    auth::SignedIn,
+    hub::{Piece, Pieces},
+};
 
 /// What it has printed.
 pub(super) async fn output(
@@ -36,7 +41,7 @@ pub(super) async fn output(
     let format = query.format;
     let body = stream::try_unfold(pieces, move |mut pieces| async move {
         let piece = pieces.recv().await.ok_or_else(|| io::Error::other("the server is stopping"))?;
-        let Some(lines) = piece.map_err(io::Error::other)? else { return Ok::<_, io::Error>(None) };
+        let Piece::Lines(lines) = piece.map_err(io::Error::other)? else { return Ok::<_, io::Error>(None) };
         let text = match format {
             LogFormat::Text => lines.into_iter().map(|line| line.line + "\n").collect(),
             LogFormat::Ndjson => ndjson(&lines),
@@ -71,11 +76,11 @@ async fn begin(state: &AppState, id: DeploymentId, options: LogOptions) -> Resul
         );
         return Err(ApiError::new(ErrorCode::Conflict, sentence));
     }
-    Ok(state.hub().output(&agent, &key, options).await?)
+    Ok(state.hub().output(&agent, &key, OutputStep::Begin(options)).await?)
 }
 
 /// Lines of JSON, each with its end.
-fn ndjson(lines: &[LogLine]) -> String {
+pub(super) fn ndjson(lines: &[LogLine]) -> String {
     lines.iter().filter_map(|line| serde_json::to_string(line).ok()).map(|line| line + "\n").collect()
 }
 
@@ -88,8 +93,8 @@ impl Source for Followed {
     async fn next(&mut self) -> Result<Option<Message>, Infallible> {
         let Some(pieces) = &mut self.0 else { return Ok(None) };
         let end = match pieces.recv().await {
-            Some(Ok(Some(lines))) => return Ok(Some(Message::Text(ndjson(&lines).trim_end().into()))),
-            Some(Ok(None)) => OutputEnd::End,
+            Some(Ok(Piece::Lines(lines))) => return Ok(Some(Message::Text(ndjson(&lines).trim_end().into()))),
+            Some(Ok(Piece::End(_))) => OutputEnd::End,
             Some(Err(error)) => OutputEnd::Broken { problem: Box::new((&error).into()) },
             // The socket is closed for the same reason, which is told there.
             None => return std::future::pending().await,

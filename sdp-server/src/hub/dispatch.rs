@@ -234,8 +234,7 @@ impl Hub {
     }
 
     async fn knows_exact_commits(&self, agent: &AgentName) -> Result<bool, ApiError> {
-        let inventory = self.agents().await?.into_iter().find(|known| known.name == *agent);
-        Ok(inventory.and_then(|known| known.inventory).is_some_and(|inventory| inventory.exact_commits))
+        Ok(self.agent(agent).await?.and_then(|known| known.inventory).is_some_and(|inventory| inventory.exact_commits))
     }
 
     /// The agent for a deployment: the one asked for, else the one that has the repo there already, else the

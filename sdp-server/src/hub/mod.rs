@@ -39,7 +39,7 @@ pub use self::{
 };
 pub(crate) use self::{
     dispatch::{Earlier, declares},
-    output::Pieces,
+    output::{Piece, Pieces},
     polled::PolledSession,
     socket::accept,
 };
@@ -148,6 +148,14 @@ impl Hub {
             }
         });
         Ok(agents.collect())
+    }
+
+    /// An enrolled agent.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub(crate) async fn agent(&self, name: &AgentName) -> Result<Option<Agent>, StoreError> {
+        Ok(self.agents().await?.into_iter().find(|agent| agent.name == *name))
     }
 
     /// Asks an agent and waits for its answer, at most the configured time.

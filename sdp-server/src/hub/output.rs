@@ -1,18 +1,27 @@
-//! What an instance prints, fetched from its agent piece by piece.
+//! What an instance or a command prints, fetched from its agent piece by piece.
 
+use jiff::Timestamp;
 use sdp_core::{
-    AgentName, InstanceKey, LogLine, LogOptions,
+    AgentName, InstanceKey, LogLine,
     protocol::{OutputStep, ReplyBody, RequestBody},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Hub, RequestError};
 
-/// What an instance prints, in pieces of some hundred kilobytes at most, then none, or the error that ended it. Without
+/// What is printed, in pieces of some hundred kilobytes at most, then its end, or the error that ended it. Without
 /// either, the server stops. The next piece is fetched while one is taken.
-pub(crate) type Pieces = mpsc::Receiver<Result<Option<Vec<LogLine>>, RequestError>>;
+pub(crate) type Pieces = mpsc::Receiver<Result<Piece, RequestError>>;
 
-/// Somebody who reads what an instance prints.
+/// The next of what is printed.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Lines(Vec<LogLine>),
+    /// There is no more. A command has exited with this code.
+    End(Option<i64>),
+}
+
+/// Somebody who reads what is printed.
 struct Reader {
     hub: Hub,
     agent: AgentName,
@@ -20,8 +29,15 @@ struct Reader {
     id: u64,
 }
 
+struct Answer {
+    lines: Vec<LogLine>,
+    ended: bool,
+    exit_code: Option<i64>,
+}
+
 impl Hub {
-    /// Reads what an instance prints. To let the pieces go ends it.
+    /// Reads what an instance prints, or a command that begins to run with this step. To let the pieces go ends it, and so
+    /// does giving this up.
     ///
     /// # Errors
     /// [`RequestError`] when it cannot be begun.
@@ -29,54 +45,73 @@ impl Hub {
         &self,
         agent: &AgentName,
         key: &InstanceKey,
-        options: LogOptions,
+        step: OutputStep,
     ) -> Result<Pieces, RequestError> {
         let reader = Reader { hub: self.clone(), agent: agent.clone(), key: key.clone(), id: rand::random() };
-        let first = reader.ask(OutputStep::Begin(options)).await?;
+        let (begun, has_begun) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(1);
-        let fetch = async move { reader.fetch(first, &sender).await };
-        self.shared.tasks.spawn(self.shared.stop.clone().run_until_cancelled_owned(fetch));
-        Ok(pieces)
+        let read = async move { reader.read(step, begun, &sender).await };
+        self.shared.tasks.spawn(self.shared.stop.clone().run_until_cancelled_owned(read));
+        let stopping = |_| Err(RequestError::Lost { agent: agent.clone(), last_seen: Timestamp::now() });
+        has_begun.await.unwrap_or_else(stopping).map(|()| pieces)
     }
 }
 
 impl Reader {
-    async fn fetch(
+    async fn read(
         &self,
-        mut piece: (Vec<LogLine>, bool),
-        taken: &mpsc::Sender<Result<Option<Vec<LogLine>>, RequestError>>,
+        step: OutputStep,
+        begun: oneshot::Sender<Result<(), RequestError>>,
+        taken: &mpsc::Sender<Result<Piece, RequestError>>,
     ) {
-        loop {
-            let (lines, ended) = piece;
-            if !lines.is_empty() && taken.send(Ok(Some(lines))).await.is_err() {
-                break;
+        let told = match self.ask(step).await {
+            Ok(first) => {
+                // Who does not wait for it any more has let the pieces go as well.
+                let _ = begun.send(Ok(()));
+                self.fetch(first, taken).await
             }
-            if ended {
-                let _ = taken.send(Ok(None)).await;
-                return;
+            Err(error) => {
+                // Where no answer came, it may have begun.
+                let is_known = matches!(error, RequestError::Refused(_) | RequestError::Away { .. });
+                let _ = begun.send(Err(error));
+                is_known
             }
-            let next = tokio::select! {
-                next = self.ask(OutputStep::Next) => next,
-                () = taken.closed() => break,
-            };
-            piece = match next {
-                Ok(next) => next,
-                Err(error) => {
-                    let _ = taken.send(Err(error)).await;
-                    return;
-                }
-            };
-        }
+        };
         // An agent that cannot be told forgets the reader by itself.
-        if let Err(error) = self.ask(OutputStep::End).await {
+        if !told && let Err(error) = self.ask(OutputStep::End).await {
             tracing::debug!(agent = %self.agent, %error, "an agent was not told that nobody reads any more");
         }
     }
 
-    async fn ask(&self, step: OutputStep) -> Result<(Vec<LogLine>, bool), RequestError> {
+    /// Fetches to the end: then true, or until nobody takes any more.
+    async fn fetch(&self, mut answer: Answer, taken: &mpsc::Sender<Result<Piece, RequestError>>) -> bool {
+        loop {
+            let Answer { lines, ended, exit_code } = answer;
+            if !lines.is_empty() && taken.send(Ok(Piece::Lines(lines))).await.is_err() {
+                return ended;
+            }
+            if ended {
+                let _ = taken.send(Ok(Piece::End(exit_code))).await;
+                return true;
+            }
+            let next = tokio::select! {
+                next = self.ask(OutputStep::Next) => next,
+                () = taken.closed() => return false,
+            };
+            answer = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    let _ = taken.send(Err(error)).await;
+                    return true;
+                }
+            };
+        }
+    }
+
+    async fn ask(&self, step: OutputStep) -> Result<Answer, RequestError> {
         let body = RequestBody::Output { key: self.key.clone(), reader: self.id, step };
         match self.hub.request(&self.agent, body).await? {
-            ReplyBody::Output { lines, ended } => Ok((lines, ended)),
+            ReplyBody::Output { lines, ended, exit_code } => Ok(Answer { lines, ended, exit_code }),
             _ => Err(RequestError::Unexpected { agent: self.agent.clone() }),
         }
     }

@@ -257,6 +257,7 @@ async fn agents_are_enrolled_seen_and_revoked() {
         gateway: None,
         exact_commits: false,
         serves_beside: false,
+        exec: None,
     };
     store.agent_seen(&name, at(5), Some(&inventory)).await.unwrap();
     store.agent_seen(&name, at(6), None).await.unwrap();

@@ -11,6 +11,7 @@ mod daemon;
 mod declared;
 mod deployments;
 mod environments;
+mod exec;
 mod gateway;
 mod http;
 mod leftovers;

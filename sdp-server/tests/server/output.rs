@@ -14,25 +14,25 @@ fn lines(texts: &[&str]) -> Vec<LogLine> {
 }
 
 /// An agent's answers, one after another, and the questions that they answer.
-struct Script {
+pub(crate) struct Script {
     pieces: Vec<Outcome>,
-    asked: Vec<(u64, OutputStep)>,
+    pub(crate) asked: Vec<(u64, OutputStep)>,
 }
 
 impl Script {
-    fn new(pieces: impl IntoIterator<Item = Outcome>) -> Self {
+    pub(crate) fn new(pieces: impl IntoIterator<Item = Outcome>) -> Self {
         Self { pieces: pieces.into_iter().collect(), asked: Vec::new() }
     }
 
-    fn answer(&mut self, body: &RequestBody) -> Outcome {
+    pub(crate) fn answer(&mut self, body: &RequestBody) -> Outcome {
         let RequestBody::Output { reader, step, .. } = body else { return refused(ErrorCode::Timeout, "busy") };
-        self.asked.push((*reader, *step));
+        self.asked.push((*reader, step.clone()));
         self.pieces.remove(0)
     }
 }
 
-fn piece(texts: &[&str], ended: bool) -> Outcome {
-    Outcome::Ok(ReplyBody::Output { lines: lines(texts), ended })
+pub(crate) fn piece(texts: &[&str], ended: bool) -> Outcome {
+    Outcome::Ok(ReplyBody::Output { lines: lines(texts), ended, exit_code: None })
 }
 
 async fn read(api: &Api, path: &str) -> (u16, String, String) {
@@ -56,7 +56,7 @@ async fn followed(agent: &mut Agent, api: &Api, id: &str) -> Socket {
     tokio::join!(follow(api, id, ""), begin).0.unwrap()
 }
 
-async fn running(plane: &Plane) -> (Agent, Api, String) {
+pub(crate) async fn running(plane: &Plane) -> (Agent, Api, String) {
     let (mut agent, api, _) = plane.ready(inventory(&["eredar"])).await;
     assert_eq!(api.post("/api/sandboxes", json!({ "name": "pay" })).await.0, 201);
     let id = agent.runs(&api, "/api/sandboxes/pay/deployments").await.id;
@@ -72,9 +72,9 @@ async fn what_was_printed_is_a_document_of_as_many_pieces_as_it_takes() {
     let mut script = Script::new(pieces());
     let answer = agent.during(read(&api, &path), |body| script.answer(body)).await;
     assert_eq!(answer, (200, "text/plain; charset=utf-8".into(), "one\ntwo\nthree\n".into()));
-    let (reader, begin) = script.asked[0];
+    let (reader, begin) = script.asked.remove(0);
     assert_eq!(begin, OutputStep::Begin(LogOptions { tail: None, follow: false }));
-    assert_eq!(script.asked[1..], [(reader, OutputStep::Next); 3], "one reader goes on");
+    assert_eq!(script.asked, vec![(reader, OutputStep::Next); 3], "one reader goes on");
 
     let mut script = Script::new(pieces());
     let path = format!("{path}?tail=3&format=ndjson");
@@ -134,8 +134,9 @@ async fn nobody_is_asked_for_whom_nobody_reads() {
     loop {
         let request = agent.request().await;
         let RequestBody::Output { step, .. } = request.body else { panic!("{request:?}") };
-        agent.reply(request.id, piece(&["more"], step == OutputStep::End)).await;
-        if step == OutputStep::End {
+        let ended = step == OutputStep::End;
+        agent.reply(request.id, piece(&["more"], ended)).await;
+        if ended {
             break;
         }
     }

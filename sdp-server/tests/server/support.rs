@@ -115,6 +115,7 @@ pub(crate) fn inventory(repos: &[&str]) -> Inventory {
         gateway: None,
         exact_commits: true,
         serves_beside: true,
+        exec: Some(true),
     }
 }
 

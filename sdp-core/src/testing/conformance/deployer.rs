@@ -7,8 +7,10 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deployer::{Artifact, DeployError, DeployJob, Deployer, LogOptions, Probe, Replacement},
+    deployer::{Artifact, DeployError, DeployJob, Deployer, ExecEvent, LogLine, LogOptions, Probe, Replacement},
     model::{
+        command::ExecCommand,
+        event::LogStream,
         ids::HostPort,
         instance::{Instance, InstanceState},
     },
@@ -30,6 +32,17 @@ pub enum Program {
     NeverHealthy,
 }
 
+/// A command that the suite asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Prints `out` to standard output and `err` to standard error, and exits with 3.
+    PrintsAndFails,
+    /// Has a program that is not there.
+    IsAbsent,
+    /// Prints `begun`, and does not end.
+    Hangs,
+}
+
 /// Makes jobs for the deployer under test.
 #[async_trait]
 pub trait JobFixture: Sync {
@@ -42,6 +55,12 @@ pub trait JobFixture: Sync {
 
     /// A free host port that none of the jobs has.
     fn another_port(&self) -> HostPort;
+
+    /// A command that does so where the program of any job runs; each time another one.
+    fn command(&self, wanted: Wanted) -> ExecCommand;
+
+    /// Whether a command still runs, or something that it has started.
+    async fn runs(&self, command: &ExecCommand) -> bool;
 }
 
 /// Runs the whole suite.
@@ -58,6 +77,8 @@ pub async fn suite(jobs: &dyn JobFixture) {
     a_taken_port_is_refused_with_its_holder(jobs).await;
     a_cancelled_start_leaves_the_previous_serving(jobs).await;
     stop_restart_and_logs(jobs).await;
+    commands_print_and_exit(jobs).await;
+    a_command_that_is_let_go_is_ended(jobs).await;
     what_is_removed_is_gone(jobs).await;
 }
 
@@ -299,6 +320,70 @@ async fn stop_restart_and_logs(jobs: &dyn JobFixture) {
     jobs.deployer().reload(&job.key).await.expect("reloaded");
 }
 
+/// What a command prints, and its exit code.
+async fn run(jobs: &dyn JobFixture, job: &DeployJob, command: &ExecCommand) -> (Vec<LogLine>, i64) {
+    let mut events = jobs.deployer().exec(&job.key, command).await.expect("run");
+    let mut lines = Vec::new();
+    while let Some(event) = events.next().await {
+        match event.expect("which can be read") {
+            ExecEvent::Line(line) => lines.push(line),
+            ExecEvent::Exited(code) => {
+                assert!(events.next().await.is_none(), "nothing comes after the exit code");
+                return (lines, code);
+            }
+        }
+    }
+    panic!("{command} never exited: {lines:?}");
+}
+
+async fn commands_print_and_exit(jobs: &dyn JobFixture) {
+    let (job, _) = deploy(jobs, "one").await;
+    let (mut lines, code) = run(jobs, &job, &jobs.command(Wanted::PrintsAndFails)).await;
+    lines.sort_by_key(|line| line.stream == LogStream::Stderr);
+    let told: Vec<_> = lines.iter().map(|line| (line.stream, line.line.as_str())).collect();
+    assert_eq!((told, code), (vec![(LogStream::Stdout, "out"), (LogStream::Stderr, "err")], 3));
+
+    let (lines, code) = run(jobs, &job, &jobs.command(Wanted::IsAbsent)).await;
+    assert_eq!(code, 127, "{lines:?}");
+    assert!(matches!(&lines[..], [LogLine { stream: LogStream::Stderr, .. }]), "it says why: {lines:?}");
+
+    jobs.deployer().stop(&job.key).await.expect("stopped");
+    let refused = jobs.deployer().exec(&job.key, &jobs.command(Wanted::Hangs)).await;
+    assert!(matches!(refused, Err(DeployError::NotRunning { .. })), "{:?}", refused.err());
+    jobs.deployer().restart(&job.key).await.expect("restarted");
+}
+
+async fn a_command_that_is_let_go_is_ended(jobs: &dyn JobFixture) {
+    let (job, instance) = deploy(jobs, "one").await;
+    let (kept, gone) = (jobs.command(Wanted::Hangs), jobs.command(Wanted::Hangs));
+    let begin = async |command| {
+        let mut events = jobs.deployer().exec(&job.key, command).await.expect("run");
+        let first = events.next().await.expect("a line").expect("which can be read");
+        assert!(matches!(&first, ExecEvent::Line(line) if line.line == "begun"), "{first:?}");
+        events
+    };
+    let (kept_events, gone_events) = (begin(&kept).await, begin(&gone).await);
+    assert!(jobs.runs(&kept).await && jobs.runs(&gone).await);
+    drop(gone_events);
+    until_ended(jobs, &gone).await;
+    assert!(jobs.runs(&kept).await, "the other one goes on");
+    drop(kept_events);
+    until_ended(jobs, &kept).await;
+    let found = jobs.deployer().inspect(&job.key).await.expect("found");
+    assert_eq!((found.id, found.state), (instance.id, InstanceState::Running), "and so does the instance");
+}
+
+/// Waits for at most 60 s.
+async fn until_ended(jobs: &dyn JobFixture, command: &ExecCommand) {
+    for _ in 0..600 {
+        if !jobs.runs(command).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{command} goes on");
+}
+
 async fn what_is_removed_is_gone(jobs: &dyn JobFixture) {
     let (job, _) = deploy(jobs, "one").await;
     for _ in 0..2 {
@@ -311,6 +396,7 @@ async fn what_is_removed_is_gone(jobs: &dyn JobFixture) {
         jobs.deployer().restart(&job.key).await,
         jobs.deployer().reload(&job.key).await,
         jobs.deployer().logs(&job.key, LogOptions::default()).await.map(drop),
+        jobs.deployer().exec(&job.key, &jobs.command(Wanted::IsAbsent)).await.map(drop),
         jobs.deployer().stats(&job.key).await.map(drop),
     ] {
         assert!(matches!(&error, Err(DeployError::NotFound { key }) if *key == job.key), "{error:?}");

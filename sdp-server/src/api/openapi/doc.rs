@@ -35,6 +35,8 @@ pub(super) enum Content {
     Json(MakeSchema),
     /// Text of one of these types.
     Text(&'static [&'static str]),
+    /// Lines of JSON, and another last.
+    Lines(MakeSchema, MakeSchema),
     Bytes,
     /// Another protocol.
     WebSocket,
@@ -68,6 +70,12 @@ impl Doc {
 
     pub(in crate::api) fn text(&mut self, types: &'static [&'static str]) {
         self.answer(200, Content::Text(types), false);
+    }
+
+    pub(in crate::api) fn lines<Line: JsonSchema, Last: JsonSchema>(&mut self) {
+        let [line, last]: [MakeSchema; 2] =
+            [|generator| generator.subschema_for::<Line>(), |generator| generator.subschema_for::<Last>()];
+        self.answer(200, Content::Lines(line, last), false);
     }
 
     pub(in crate::api) fn bytes(&mut self) {

@@ -187,6 +187,11 @@ fn responses(schemas: &mut Schemas, problem: &Value, endpoint: &Endpoint, doc: &
                 let schema = json!({ "schema": { "type": "string" } });
                 response["content"] = types.iter().map(|kind| ((*kind).to_owned(), schema.clone())).collect();
             }
+            Content::Lines(line, last) => {
+                let each = [schemas.answer(*line), schemas.answer(*last)];
+                let schema = json!({ "description": "Each line; the second of these is the last.", "anyOf": each });
+                response["content"] = json!({ "application/x-ndjson": { "schema": schema } });
+            }
             Content::Bytes => response["content"] = json!({ "application/octet-stream": {} }),
         }
         if *tagged {

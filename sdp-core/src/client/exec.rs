@@ -1,0 +1,113 @@
+//! Commands that are run where a deployment runs.
+
+use std::fmt;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use memchr::memchr;
+use tokio::time::timeout;
+
+use super::{Client, ClientError, call::Call, deployments::path};
+use crate::{
+    api::exec::{ExecEnd, RunCommand},
+    deployer::ExecEvent,
+    model::{command::ExecCommand, ids::DeploymentId},
+};
+
+/// The longest record: a line of output is 64 KiB at most, and JSON writes some characters with six bytes.
+const MAX_RECORD_BYTES: usize = 1024 * 1024;
+
+/// A command under way. Letting it go before it has exited ends it.
+pub struct RunningCommand {
+    answer: BoxStream<'static, Result<Bytes, ClientError>>,
+    /// What has come and is not told yet.
+    rest: BytesMut,
+    has_ended: bool,
+    client: Client,
+    what: String,
+}
+
+impl Client {
+    /// Runs a command where a deployment's program runs, and reads what it prints as it does. It is sent once: whether a
+    /// command whose answer was lost has run, nobody knows.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorCode::Conflict) when the deployment is not running,
+    /// [`NotAllowed`](crate::ErrorCode::NotAllowed) when its agent's configuration or the role does not allow it; whatever
+    /// the agent answers.
+    pub async fn exec(&self, id: DeploymentId, command: ExecCommand) -> Result<RunningCommand, ClientError> {
+        let call = Call::post(format!("{}/exec", path(id))).json(&RunCommand { command }).accept("*/*");
+        let what = call.to_string();
+        let answer = self.download(call).await?;
+        Ok(RunningCommand { answer, rest: BytesMut::new(), has_ended: false, client: self.clone(), what })
+    }
+}
+
+impl RunningCommand {
+    /// The next line, once there is one, and at last how the command has exited; then none. May be given up while it
+    /// waits, and loses nothing then.
+    ///
+    /// # Errors
+    /// When it is not known how the command goes on: the connection broke or its agent went away. Then there is no more.
+    pub async fn next(&mut self) -> Result<Option<ExecEvent>, ClientError> {
+        if self.has_ended {
+            return Ok(None);
+        }
+        let told = self.read().await;
+        self.has_ended = !matches!(told, Ok(ExecEvent::Line(_)));
+        told.map(Some)
+    }
+
+    async fn read(&mut self) -> Result<ExecEvent, ClientError> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = memchr(b'\n', &self.rest[searched..]).map(|at| searched + at) {
+                searched = 0;
+                let record = self.rest.split_to(end);
+                self.rest.advance(1);
+                if record.is_empty() {
+                    continue;
+                }
+                if let Ok(line) = serde_json::from_slice(&record) {
+                    return Ok(ExecEvent::Line(line));
+                }
+                return match serde_json::from_slice(&record) {
+                    Ok(ExecEnd::Exited { code }) => Ok(ExecEvent::Exited(code)),
+                    Ok(ExecEnd::Broken { problem }) => Err(ClientError::Refused(*problem)),
+                    Err(source) => {
+                        let server = self.client.address().to_string();
+                        Err(ClientError::Unreadable { server, what: self.what.clone(), source })
+                    }
+                };
+            }
+            searched = self.rest.len();
+            if searched > MAX_RECORD_BYTES {
+                return Err(self.broken("a line of it is too long"));
+            }
+            let limit = self.client.options().silence;
+            match timeout(limit, self.answer.next()).await {
+                Ok(Some(bytes)) => self.rest.extend_from_slice(&bytes?),
+                Ok(None) => return Err(self.broken("it ended before it told how the command has exited")),
+                Err(_) => return Err(self.broken(&format!("nothing came for {limit:?}"))),
+            }
+        }
+    }
+
+    fn broken(&self, how: &str) -> ClientError {
+        ClientError::Broken { server: self.client.address().to_string(), what: self.what.clone(), source: how.into() }
+    }
+
+    /// The same as a stream, which ends with the command or the first error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<ExecEvent, ClientError>> + Send {
+        stream::try_unfold(self, |mut running| async { Ok(running.next().await?.map(|event| (event, running))) })
+    }
+}
+
+impl fmt::Debug for RunningCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningCommand").field("has_ended", &self.has_ended).finish_non_exhaustive()
+    }
+}

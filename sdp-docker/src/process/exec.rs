@@ -1,0 +1,130 @@
+//! Commands that are run beside a program, with its folder and its variables.
+
+use std::{io, process::Stdio, time::Duration};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use rustix::process::{Pid, Signal, kill_process_group};
+use sdp_core::{DeployError, ExecCommand, ExecEvent, ExecEvents, LogLine, LogStream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{self, Child},
+    time::{Instant, timeout_at},
+};
+
+use super::{journal::Record, system};
+use crate::{
+    command::{self, CANNOT_RUN, Command, NO_PROGRAM},
+    lines, marked,
+};
+
+/// How much is read at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// How long what a command has left behind may still print with the command's own output.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Runs a command. To let the events go before the last one ends it.
+pub(crate) fn run(record: &Record, wanted: &ExecCommand) -> Result<ExecEvents, DeployError> {
+    let mark = marked::of_a_command();
+    let (name, value) = mark.split_once('=').unwrap_or((&mark, ""));
+    let spawned = process::Command::new(wanted.program())
+        .args(&wanted.arguments()[1..])
+        .current_dir(&record.dir)
+        .env_clear()
+        .envs(&record.env)
+        .env(name, value)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(source) if !record.dir.is_dir() => {
+            return Err(DeployError::Io { action: format!("run a command in {}", record.dir.display()), source });
+        }
+        Err(error) => return Ok(not_started(wanted, &error)),
+    };
+    let outputs =
+        stream::select(chunks(child.stdout.take(), LogStream::Stdout), chunks(child.stderr.take(), LogStream::Stderr));
+    let lines = lines::lines(outputs).boxed().fuse();
+    Ok(command::events(Running { child, mark, lines, exited: None }))
+}
+
+/// What a shell says of a program that is not there or cannot be run.
+fn not_started(command: &ExecCommand, error: &io::Error) -> ExecEvents {
+    let code = if error.kind() == io::ErrorKind::NotFound { NO_PROGRAM } else { CANNOT_RUN };
+    let line = LogLine { stream: LogStream::Stderr, line: format!("{}: {error}", command.program()) };
+    stream::iter([ExecEvent::Line(line), ExecEvent::Exited(code)].map(Ok)).boxed()
+}
+
+/// What comes out of a pipe.
+fn chunks(
+    pipe: Option<impl AsyncRead + Unpin + Send + 'static>,
+    name: LogStream,
+) -> BoxStream<'static, Result<(LogStream, Bytes), DeployError>> {
+    let chunks = stream::unfold((pipe, name), async |(pipe, name)| {
+        let mut pipe = pipe?;
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        match pipe.read_buf(&mut chunk).await {
+            Ok(0) => None,
+            Ok(_) => Some((Ok((name, chunk.freeze())), (Some(pipe), name))),
+            Err(source) => {
+                let action = "read what a command prints".into();
+                Some((Err(DeployError::Io { action, source }), (None, name)))
+            }
+        }
+    });
+    chunks.boxed()
+}
+
+/// The command's process and what it prints.
+struct Running {
+    child: Child,
+    mark: String,
+    lines: stream::Fuse<BoxStream<'static, Result<LogLine, DeployError>>>,
+    /// With which code, and how long its output is waited for.
+    exited: Option<(i64, Instant)>,
+}
+
+#[async_trait]
+impl Command for Running {
+    async fn next(&mut self) -> Result<ExecEvent, DeployError> {
+        let (code, until) = match self.exited {
+            Some(exited) => exited,
+            None => tokio::select! {
+                biased;
+                // It may close its outputs and go on.
+                Some(line) = self.lines.next() => return line.map(ExecEvent::Line),
+                status = self.child.wait() => {
+                    let failed = |source| DeployError::Io { action: "wait for a command".into(), source };
+                    *self.exited.insert((system::exit_code(status.map_err(failed)?), Instant::now() + DRAIN))
+                }
+            },
+        };
+        match timeout_at(until, self.lines.next()).await {
+            Ok(Some(line)) => line.map(ExecEvent::Line),
+            Ok(None) | Err(_) => Ok(ExecEvent::Exited(code)),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.exited.is_some() {
+            return;
+        }
+        if let Some(group) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            // It may have ended by itself meanwhile.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        // What left its group; a thread of its own, as this may be the end of the runtime.
+        let mark = std::mem::take(&mut self.mark);
+        std::thread::spawn(move || marked::kill_marked(&mark, None));
+    }
+}

@@ -1,0 +1,135 @@
+//! Commands that are run where a deployment's program runs.
+//!
+//! The answer is what the command prints, as it does, and last how it has exited; see [`RunCommand`]. When nobody reads it
+//! any more, the command is ended.
+
+use std::{io, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use http::{HeaderName, header};
+use sdp_core::{
+    DeploymentState, ErrorCode, Problem,
+    api::{
+        self,
+        audit::AuditAction,
+        exec::{ExecEnd, RunCommand},
+        logs::LogFormat,
+    },
+    protocol::OutputStep,
+};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Json, Path,
+    deployments::{self, DeploymentPath, deed},
+    logs::content_type,
+    output::ndjson,
+};
+use crate::{
+    ApiError, AppState,
+    auth::SignedIn,
+    hub::{Piece, Pieces},
+};
+
+/// How often something is sent of a command that prints nothing: what lies between gives up what is silent for a minute.
+const PULSE: Duration = Duration::from_secs(15);
+
+/// Has nginx pass on what comes, as it comes.
+const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
+
+pub(super) async fn exec(
+    State(state): State<AppState>,
+    signed_in: SignedIn,
+    Path(path): Path<DeploymentPath>,
+    Json(RunCommand { command }): Json<RunCommand>,
+) -> Result<Response, ApiError> {
+    let deployment = deployments::find(&state, path.id).await?;
+    match deployment.state {
+        DeploymentState::Running => {}
+        DeploymentState::Stopped => {
+            let sentence =
+                format!("deployment {} is stopped, and commands run where its program does; restart it first", path.id);
+            return Err(ApiError::new(ErrorCode::Conflict, sentence));
+        }
+        now => {
+            let sentence =
+                format!("deployment {} is {now}: no program of it is there beside which a command could run", path.id);
+            return Err(ApiError::new(ErrorCode::Conflict, sentence));
+        }
+    }
+    let agent = state.hub().agent(&deployment.agent).await?;
+    match agent.as_ref().and_then(|agent| agent.inventory.as_ref()).map(|inventory| inventory.exec) {
+        Some(Some(false)) => return Err(ApiError(api::exec::not_allowed_by(&deployment.agent))),
+        Some(None) => {
+            let agent = &deployment.agent;
+            let sentence = format!("agent {agent} is too old to run commands: install this server's version there");
+            return Err(ApiError(Problem::new(ErrorCode::Unsupported, sentence).holder(agent.as_str())));
+        }
+        _ if agent.as_ref().is_none_or(|agent| !agent.connected) => {
+            return Err(state.hub().away(&deployment.agent).await.into());
+        }
+        _ => {}
+    }
+    if let Some(sandbox) = &deployment.key.sandbox {
+        state.store().use_sandbox(sandbox, false).await?;
+    }
+    // Before it runs, and what cannot be written down does not run.
+    let deed = deed(&signed_in, AuditAction::Exec, &deployment).detail(command.to_string());
+    state.store().append_audit(vec![deed]).await?;
+    let pieces = state.hub().output(&deployment.agent, &deployment.key, OutputStep::Exec(command)).await?;
+    let mut pulse = interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse.reset();
+    let told = Told { pieces, signed_out: signed_in.ended.clone(), pulse };
+    let body = stream::try_unfold(Some(told), async |told| {
+        let Some(mut told) = told else { return Ok::<_, io::Error>(None) };
+        let (text, goes_on) = told.next().await?;
+        Ok(Some((text, goes_on.then_some(told))))
+    });
+    let headers = [(header::CONTENT_TYPE, content_type(LogFormat::Ndjson)), UNBUFFERED];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// What a command does, as it is told.
+struct Told {
+    pieces: Pieces,
+    signed_out: CancellationToken,
+    pulse: Interval,
+}
+
+impl Told {
+    /// The next lines of the answer, and whether there are more.
+    async fn next(&mut self) -> io::Result<(String, bool)> {
+        let piece = tokio::select! {
+            piece = self.pieces.recv() => piece.ok_or_else(|| io::Error::other("the server is stopping"))?,
+            _ = self.pulse.tick() => return Ok(("\n".into(), true)),
+            () = self.signed_out.cancelled() => {
+                let sentence = "the session or the token has ended, and with it the command";
+                return Ok((broken(Problem::new(ErrorCode::NotSignedIn, sentence)), false));
+            }
+        };
+        Ok(match piece {
+            Ok(Piece::Lines(lines)) => (ndjson(&lines), true),
+            Ok(Piece::End(Some(code))) => (line(&ExecEnd::Exited { code }), false),
+            Ok(Piece::End(None)) => {
+                let sentence = "the agent lost sight of the command before it exited; see there whether it still runs";
+                (broken(Problem::new(ErrorCode::Internal, sentence)), false)
+            }
+            Err(error) => (broken((&error).into()), false),
+        })
+    }
+}
+
+fn broken(problem: Problem) -> String {
+    line(&ExecEnd::Broken { problem: Box::new(problem) })
+}
+
+fn line(end: &ExecEnd) -> String {
+    serde_json::to_string(end).unwrap_or_default() + "\n"
+}

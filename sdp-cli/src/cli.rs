@@ -48,6 +48,7 @@ enum Command {
     Whoami(c::whoami::Whoami),
     Deploy(c::deploy::Deploy),
     Logs(c::logs::Logs),
+    Exec(c::exec::Exec),
     History(c::history::History),
     #[command(subcommand, visible_alias = "deployments")]
     Deployment(c::deployment::Deployment),
@@ -110,7 +111,8 @@ Exit codes:
   5    something else is in the way: a name, a port or a route that is taken
   6    the server cannot be reached, or is not SDP's
   7    not now: an agent or a host is away, it took too long, or it was asked too often
-  130  Ctrl-C";
+  130  Ctrl-C
+`sdp exec` exits as the command that it has run; where that is not known, with one of these after a line `sdp: ...`.";
 
 impl Cli {
     /// Does what the command line says, and says how it went.
@@ -145,6 +147,7 @@ impl Command {
             Self::Whoami(it) => it.run(context).await,
             Self::Deploy(it) => it.run(context).await,
             Self::Logs(it) => it.run(context).await,
+            Self::Exec(it) => it.run(context).await,
             Self::History(it) => it.run(context).await,
             Self::Deployment(it) => it.run(context).await,
             Self::Sandbox(it) => it.run(context).await,

@@ -61,6 +61,9 @@ pub(crate) enum CliError {
     /// Some services of a sandbox could not be deployed.
     #[error("{refused} service(s) could not be deployed")]
     Refused { refused: usize },
+    /// A command that was run exited with something else than 0, and has said itself why.
+    #[error("the command exited with {0}")]
+    Exited(u8),
     /// A check found something broken.
     #[error("something is broken")]
     Broken,
@@ -128,13 +131,14 @@ impl CliError {
             Self::Nothing { .. } => exit::NOT_FOUND,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OUTPUT_CLOSED,
             Self::Interrupted(_) => exit::INTERRUPTED,
+            Self::Exited(code) => *code,
             _ => exit::FAILED,
         }
     }
 
-    /// Whether there is nobody to be told: who read the output has seen enough.
+    /// Whether nothing is said: it was said already, or who read the output has seen enough.
     pub(crate) fn is_silent(&self) -> bool {
-        self.exit() == exit::OUTPUT_CLOSED
+        matches!(self, Self::Exited(_)) || self.exit() == exit::OUTPUT_CLOSED
     }
 
     /// What to do about it.
@@ -164,6 +168,7 @@ impl CliError {
             Self::Nothing { .. } => ErrorCode::NotFound.as_str(),
             Self::Deployment { .. } => "deployment-ended",
             Self::Refused { .. } => "services-refused",
+            Self::Exited(_) => "command-exited",
             Self::Broken => "broken",
             Self::Config(_) => "configuration",
             Self::File { .. } | Self::Open { .. } | Self::NoHome | Self::Prompt { .. } | Self::Output(_) => "local",
@@ -247,5 +252,7 @@ mod tests {
     fn who_has_read_enough_is_told_nothing() {
         assert!(CliError::Output(io::ErrorKind::BrokenPipe.into()).is_silent());
         assert!(!CliError::Output(io::ErrorKind::StorageFull.into()).is_silent());
+        let exited = CliError::Exited(3);
+        assert!(exited.is_silent() && exited.exit() == 3);
     }
 }

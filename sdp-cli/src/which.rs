@@ -48,21 +48,38 @@ impl WhichDeployment {
 
     /// Finds it, to change: somebody else's only by its id or in its sandbox.
     pub(crate) async fn find_to_change(&self, client: &Client) -> Result<Deployment, CliError> {
-        let is_named = matches!(self.which, Some(Which::Id(_))) || self.sandbox.is_some();
-        let user = if is_named { None } else { Some(client.me().await?.user) };
+        let user = self.owner(client).await?;
         self.newest(client, user).await
     }
 
     /// Finds it, to look at its program: of a repo's the newest that has one.
     pub(crate) async fn find_program(&self, client: &Client) -> Result<Deployment, CliError> {
-        let Which::Newest(repo) = self.meant()? else { return self.find(client).await };
-        for state in [DeploymentState::Running, DeploymentState::Stopped] {
-            let filter = DeploymentFilter { state: Some(state), ..self.filter(&repo) };
-            if let Some(newest) = client.deployments(&filter).await?.items.into_iter().next() {
-                return Ok(newest);
+        self.program(client, None).await
+    }
+
+    /// Finds it, to do something where its program runs: as [`find_program`](Self::find_program), and somebody else's only
+    /// by its id or in its sandbox.
+    pub(crate) async fn find_program_to_change(&self, client: &Client) -> Result<Deployment, CliError> {
+        let user = self.owner(client).await?;
+        self.program(client, user).await
+    }
+
+    /// Whose it has to be, to be changed.
+    async fn owner(&self, client: &Client) -> Result<Option<UserName>, CliError> {
+        let is_named = matches!(self.which, Some(Which::Id(_))) || self.sandbox.is_some();
+        Ok(if is_named { None } else { Some(client.me().await?.user) })
+    }
+
+    async fn program(&self, client: &Client, user: Option<UserName>) -> Result<Deployment, CliError> {
+        if let Which::Newest(repo) = self.meant()? {
+            for state in [DeploymentState::Running, DeploymentState::Stopped] {
+                let filter = DeploymentFilter { state: Some(state), user: user.clone(), ..self.filter(&repo) };
+                if let Some(newest) = client.deployments(&filter).await?.items.into_iter().next() {
+                    return Ok(newest);
+                }
             }
         }
-        self.find(client).await
+        self.newest(client, user).await
     }
 
     fn meant(&self) -> Result<Which, CliError> {

@@ -33,6 +33,7 @@ async fn playground() -> Playground {
         more_repos,
         per_request: true,
         server_settings: "auth.admins = [\"ada\"]\n".into(),
+        deployer_settings: "exec = true\n",
         ..Options::new(Runner::Process)
     };
     let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
@@ -113,6 +114,30 @@ fn pipe(base: &str, password: &str, gateway: &str) {
     let first = first["line"].as_str().unwrap();
     assert_eq!(home.sdp(&["logs", &id, "-c"]).done().lines().next().unwrap(), first);
     assert_eq!(home.sdp(&["logs", &id, "-c", "-n", "1"]).done().lines().count(), 1);
+
+    // A command beside it, which exits as it likes.
+    let run = ["exec", SERVICE, "-s", "pay", "--", "sh", "-c", "echo \"$MODE\"; echo oh >&2; exit $0"];
+    assert_eq!(home.sdp(&[&run[..], &["7"]].concat()).exits(7), ("test\n".into(), "oh\n".into()));
+    assert_eq!(home.sdp(&["exec", &id, "--", "echo", "it", "is"]).done(), "it is\n");
+    let (told, said) = home.sdp(&[&["--json"], &run[..], &["3"]].concat()).exits(3);
+    let mut told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.pop().unwrap(), serde_json::json!({ "end": "exited", "code": 3 }));
+    assert!(
+        told.contains(&serde_json::json!({ "stream": "stderr", "line": "oh" })) && said.is_empty(),
+        "{told:?}{said}"
+    );
+    let told = home.sdp(&["exec", SERVICE, "-s", "pay", "--", "no-such-program"]).fails(127);
+    assert!(told.contains("no-such-program") && !told.contains("sdp:"), "{told}");
+    let told = home.sdp(&["exec", SERVICE, "-s", "pay", "--", ""]).fails(2);
+    assert!(told.starts_with("sdp: ") && told.contains("none is named"), "{told}");
+    assert!(home.sdp(&["audit", "--action", "exec"]).done().contains("echo it is"));
+    let agents = home.sdp(&["agents", "list"]).done();
+    assert!(agents.lines().next().unwrap().contains("EXEC") && agents.contains("  yes  "), "{agents}");
+    // Nothing of it is there to run one in.
+    home.sdp(&["deployment", "stop", &id]).done();
+    let told = home.sdp(&["exec", SERVICE, "-s", "pay", "--", "true"]).fails(5);
+    assert!(told.contains("restart it first"), "{told}");
+    home.sdp(&["deployment", "restart", &id]).done();
 
     // Its route, there and back.
     let told = home.sdp(&["route", "set", "pay", "eredar=sandbox", "--reason", "a test"]).done();

@@ -23,7 +23,12 @@ async fn main() -> ExitCode {
 async fn run(once: bool) -> Result<(), Failed> {
     let mut out = std::io::stdout();
     writeln!(out, "Starting a git host, a stable cluster, the control plane and two agents …")?;
-    let options = Options { port: 3452, per_request: true, ..Options::new(Runner::available().await) };
+    let options = Options {
+        port: 3452,
+        per_request: true,
+        deployer_settings: "exec = true\n",
+        ..Options::new(Runner::available().await)
+    };
     let playground = Playground::start(options).await?;
     writeln!(out, "{playground}")?;
     let told = story::run(&playground, &mut out).await;

@@ -50,6 +50,7 @@ async fn run(arguments: &[String]) -> Result<bool, Failed> {
         per_request: true,
         agents_sign_in: true,
         more_repos: chatty_repo,
+        deployer_settings: "exec = true\n",
         ..Options::new(runner)
     };
     let mut playground = Playground::start(options).await?;

@@ -89,7 +89,8 @@ fn connection(agent: &Agent, now: Timestamp) -> Cell {
 }
 
 fn table(agents: &[Agent], now: Timestamp) -> Table {
-    let mut table = Table::new(["agent", "connected", "version", "runs", "host", "repos", "gateway", "at work"]);
+    let mut table =
+        Table::new(["agent", "connected", "version", "runs", "host", "repos", "gateway", "exec", "at work"]);
     for agent in agents {
         let inventory = agent.inventory.as_ref();
         table.row([
@@ -100,6 +101,7 @@ fn table(agents: &[Agent], now: Timestamp) -> Table {
             maybe(inventory.map(|it| &it.advertise)),
             maybe(inventory.map(|it| it.repos.len()).as_ref()),
             maybe(inventory.and_then(|it| it.gateway.as_ref()).map(|gateway| &gateway.repo)),
+            maybe(inventory.and_then(|it| it.exec).map(|allows| if allows { "yes" } else { "no" }).as_ref()),
             agent.active_deployments.into(),
         ]);
     }

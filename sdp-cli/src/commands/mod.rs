@@ -9,6 +9,7 @@ pub(crate) mod deployment;
 pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod history;
 pub(crate) mod login;
 pub(crate) mod logout;

@@ -128,6 +128,11 @@ impl Output {
         self.write(&table(items).render(self.out))
     }
 
+    /// Writes a line to standard error.
+    pub(crate) fn error_line(&self, text: impl Display) {
+        self.tell(&format!("{text}\n"));
+    }
+
     /// Says something beside the output.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.is_json {

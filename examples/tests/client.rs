@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use futures_util::TryStreamExt;
 use sdp_core::{
-    DeploymentState, Event, EventKind, LogStream,
+    DeploymentState, Event, EventKind, ExecCommand, ExecEvent, LogStream,
     api::{
         CreateDeployment, CreateSandbox,
         logs::{LogQuery, OutputQuery},
@@ -44,7 +44,12 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
-        let options = Options { more_repos: chatty, agents_sign_in: true, ..Options::new(Runner::Process) };
+        let options = Options {
+            more_repos: chatty,
+            agents_sign_in: true,
+            deployer_settings: "exec = true\n",
+            ..Options::new(Runner::Process)
+        };
         let playground = Playground::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         playground.git().create_repo("chatty").await.unwrap();
         let script = format!("for i in $(seq {LINES}); do echo line $i; sleep 0.02; done\n");
@@ -167,6 +172,49 @@ async fn what_a_program_prints_is_followed_until_it_is_stopped() {
     let rest = async { while program.next().await.unwrap().is_some() {} };
     tokio::time::timeout(Duration::from_secs(60), rest).await.expect("it never ended");
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_run_once_and_ends_with_the_connection_over_which_it_is_read() {
+    let rig = Rig::start().await;
+    let id = rig.direct.deploy(&wanted()).await.unwrap().id;
+    assert_eq!(rig.direct.wait(id).await.unwrap().state, DeploymentState::Running);
+    let run = async |script: &str, mark: &str| {
+        rig.client.exec(id, ExecCommand::new(["sh", "-c", script, mark]).unwrap()).await.unwrap()
+    };
+    let counts = run("for i in $(seq 20000); do echo line $i; done; echo done >&2; exit 5", "counts").await;
+    let events: Vec<_> = counts.into_stream().try_collect().await.unwrap();
+    let (code, lines) = events.split_last().unwrap();
+    assert_eq!(*code, ExecEvent::Exited(5));
+    let printed = lines.iter().map(|event| match event {
+        ExecEvent::Line(line) => (line.stream, line.line.clone()),
+        ExecEvent::Exited(_) => panic!("two ends"),
+    });
+    let (errors, lines): (Vec<_>, Vec<_>) = printed.partition(|(stream, _)| *stream == LogStream::Stderr);
+    assert_eq!(errors, [(LogStream::Stderr, "done".to_owned())]);
+    assert!(lines.into_iter().map(|(_, line)| line).eq((1..=20000).map(|n| format!("line {n}"))), "each once");
+
+    let mark = id.to_string() + "-hangs";
+    let mut hangs = run("echo begun; sleep 600; :", &mark).await;
+    assert!(matches!(hangs.next().await.unwrap(), Some(ExecEvent::Line(line)) if line.line == "begun"));
+    assert!(runs(&mark));
+    rig.middlebox.cut();
+    assert!(hangs.next().await.is_err());
+    for _ in 0..6000 {
+        if !runs(&mark) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!runs(&mark), "it goes on though nobody reads it");
+    rig.stop().await;
+}
+
+/// Whether a process of this machine has such an argument.
+fn runs(mark: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut arguments = processes.map(|process| std::fs::read(process.path().join("cmdline")).unwrap_or_default());
+    arguments.any(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,14 @@
 
 use std::{net::TcpListener, path::PathBuf, process::Command};
 
+use futures_util::{StreamExt, TryStreamExt};
 use sdp_core::{
-    DeployError, Deployer, HostPort, Instance, InstanceKey, Probe, Replacement,
-    testing::{MemorySink, conformance::deployer::Program},
+    DeployError, Deployer, DeploymentId, ExecCommand, ExecEvent, HostPort, Instance, InstanceKey, LogLine, LogStream,
+    Probe, Replacement,
+    testing::{
+        MemorySink,
+        conformance::deployer::{JobFixture, Program},
+    },
 };
 use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
 use tempfile::TempDir;
@@ -178,4 +183,59 @@ async fn php_is_served_under_its_prefix_by_process_and_container_alike() {
         assert_eq!(get("/elsewhere").await.0, 404, "{}", deployer.kind());
         deployer.remove(&job.key).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_ended_in_a_container_without_a_shell_too() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("shellless").await;
+    let mut job = jobs.make("one", Program::Healthy);
+    job.repo.run = Some(["sh", "-c", "rm /bin/sh; exec sleep 600"].map(str::to_owned).into());
+    jobs.start(&job).await.unwrap();
+    let exec = async |command: &[&str]| {
+        jobs.deployer.exec(&job.key, &ExecCommand::new(command.iter().copied()).unwrap()).await.unwrap()
+    };
+    let has_shell = async || {
+        let events: Vec<_> = exec(&["sh", "-c", ":"]).await.try_collect().await.unwrap();
+        events.last() != Some(&ExecEvent::Exited(127))
+    };
+    while has_shell().await {}
+    let hangs = ExecCommand::new([
+        "awk",
+        "BEGIN { print \"begun\"; fflush(); while (1) {} }",
+        &DeploymentId::new().to_string(),
+    ])
+    .unwrap();
+    let mut events = jobs.deployer.exec(&job.key, &hangs).await.unwrap();
+    events.next().await.unwrap().unwrap();
+    assert!(jobs.runs(&hangs).await);
+    drop(events);
+    for _ in 0..600 {
+        if !jobs.runs(&hangs).await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_prints_is_its_own_also_where_it_looks_like_the_engines() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("looks").await;
+    let job = jobs.make("one", Program::Healthy);
+    jobs.start(&job).await.unwrap();
+    let printed = "OCI runtime exec failed: executable file not found";
+    let exec = async |command: &[&str]| {
+        let command = ExecCommand::new(command.iter().copied()).unwrap();
+        let events = jobs.deployer.exec(&job.key, &command).await.unwrap();
+        events.try_collect::<Vec<_>>().await.unwrap()
+    };
+    let line = LogLine { stream: LogStream::Stdout, line: printed.into() };
+    assert_eq!(exec(&["echo", printed]).await, [ExecEvent::Line(line), ExecEvent::Exited(0)]);
+    assert_eq!(exec(&["/etc"]).await.last(), Some(&ExecEvent::Exited(126)), "a folder cannot be run");
+    assert_eq!(exec(&["sh", "-c", "kill -9 $$"]).await, [ExecEvent::Exited(137)]);
+    assert_eq!(exec(&["sh", "-c", "exec >&- 2>&-; sleep 1; exit 4"]).await, [ExecEvent::Exited(4)]);
+    let many = exec(&["seq", "50000"]).await;
+    assert_eq!(many.len(), 50_001);
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use sdp_agent::{AgentConfig, Parts};
 use sdp_core::{
-    BranchName, RepoName, RepoSource, ServiceName,
+    BranchName, LogLine, LogStream, RepoName, RepoSource, ServiceName,
     problem::chain,
-    testing::{self, Behaviour},
+    testing::{self, Behaviour, Ran},
 };
 use sdp_git::testing::Mood;
 
@@ -145,6 +145,21 @@ impl MemoryDeployer {
     /// Lets what never became healthy do so.
     fn make_healthy(&self) {
         self.deployer.make_healthy();
+    }
+
+    /// Has a program that commands may run do so from now on; without a code, it goes on until it is given up.
+    #[pyo3(signature = (name, stdout, stderr, code))]
+    fn has_program(&self, name: String, stdout: &str, stderr: &str, code: Option<i64>) {
+        let lines = |stream, text: &str| -> Vec<_> {
+            text.lines().map(|line| LogLine { stream, line: line.to_owned() }).collect()
+        };
+        let lines = [lines(LogStream::Stdout, stdout), lines(LogStream::Stderr, stderr)].concat();
+        self.deployer.has_program(name, Ran { lines, exit_code: code });
+    }
+
+    /// The commands that run now, as JSON.
+    fn commands(&self, py: Python<'_>) -> PyResult<String> {
+        write(&self.deployer.commands()).map_err(|failure| failure.into_err(py))
     }
 
     /// How many builds were begun.

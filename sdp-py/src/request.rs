@@ -8,6 +8,7 @@ use sdp_core::{
         BranchFilter, ChangeSandbox, CreateDeployment, CreateSandbox, DeployAgain, DeploymentFilter, SandboxFilter,
         SaveEnvironment, SaveTemplate, SetRoute, SetRoutes,
         audit::AuditFilter,
+        exec::RunCommand,
         logs::{LogQuery, OutputQuery},
         people::{ChangeUser, CreateToken, LogoutQuery},
         routing::ExplainQuery,
@@ -231,6 +232,10 @@ async fn deployments(client: Client, op: &str, body: &str) -> Result<String, Fai
         "output" => {
             let With { name, body, .. } = read::<With<DeploymentId, OutputQuery>>(body)?;
             return write(&client.output_text(name, &body).await?);
+        }
+        "exec" => {
+            let With { name, body, .. } = read::<With<DeploymentId, RunCommand>>(body)?;
+            return write(&client.exec(name, body.command).await?.complete().await?);
         }
         "retry" | "rollback" => {
             let With { name, body, .. } = read::<With<DeploymentId, DeployAgain>>(body)?;

@@ -25,7 +25,10 @@ def world() -> Iterator[World]:
     routes.route_per_request()
     gateway = {"repo": "gateway", "config": "config.php", "per_request": True}
     with sdp.local.Platform(settings={"auth": {"admins": ["ada"]}}) as platform:
-        platform.start_agent("micro-1", repos, deployer=machine, gateway=gateway, routes=routes)
+        allowed = {"exec": True}
+        platform.start_agent(
+            "micro-1", repos, deployer=machine, gateway=gateway, routes=routes, settings=allowed
+        )
         yield World(platform, repos, machine, routes, platform.login("ada", "secret"))
 
 

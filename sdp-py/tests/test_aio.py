@@ -39,6 +39,25 @@ def test_two_branches_are_deployed_side_by_side(world: World) -> None:
     run(world, body)
 
 
+def test_a_command_is_run_and_ended_when_it_is_given_up(world: World) -> None:
+    async def body(client: sdp.aio.Client) -> None:
+        async with client.sandbox() as sandbox:
+            deployment = await (await sandbox.deploy("eredar", "main")).wait()
+            world.machine.has_program("list", stdout="a\n")
+            both = await asyncio.gather(*(deployment.exec(["list"]) for _ in range(2)))
+            assert [(it.stdout, it.stderr, it.code) for it in both] == [("a\n", "", 0)] * 2
+            world.machine.has_program("hang", code=None)
+            hangs = asyncio.ensure_future(deployment.exec(["hang"]))
+            while not world.machine.commands():
+                await asyncio.sleep(0.01)
+            assert world.machine.commands() == [["hang"]]
+            hangs.cancel()
+            while world.machine.commands():
+                await asyncio.sleep(0.01)
+
+    run(world, body)
+
+
 def test_what_a_program_prints_is_read_and_followed(world: World) -> None:
     async def body(client: sdp.aio.Client) -> None:
         async with client.sandbox() as sandbox:

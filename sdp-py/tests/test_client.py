@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import time
 from datetime import datetime, timedelta, timezone
+from typing import Callable, List, Sequence
 
 import pytest
 from world import World
@@ -79,6 +81,37 @@ def test_a_branch_is_deployed_followed_and_waited_for(client: sdp.Client) -> Non
         again = deployment.retry().wait()
         assert again.id != deployment.id
         assert [it.id for it in sandbox.history()] == [again.id, deployment.id]
+
+
+def test_a_command_is_run_where_a_deployment_runs(world: World) -> None:
+    with world.client.sandbox() as sandbox:
+        deployment = sandbox.deploy("eredar", "main").wait()
+        world.machine.has_program("migrate", stdout="one\ntwo\n", stderr="careful\n", code=3)
+        done = deployment.exec(["migrate", "--force"])
+        assert done == sdp.CompletedCommand(stdout="one\ntwo\n", stderr="careful\n", code=3)
+        assert str(done) == "one\ntwo\n"
+        assert deployment.exec(("no-such",)).code == 127
+        world.machine.has_program("hang", stdout="begun\n", code=None)
+        with pytest.raises(TimeoutError):
+            deployment.exec(["hang"], timeout=0.5)
+        until(lambda: not world.machine.commands())
+        wrongs: List[Sequence[str]] = [[], [""], ["a\0b"], "ls -la"]
+        for wrong in wrongs:
+            with pytest.raises(errors.InvalidInput):
+                deployment.exec(wrong)
+        deployment.stop()
+        with pytest.raises(errors.Conflict, match="restart it first"):
+            deployment.exec(["migrate"])
+    entries = [it for it in world.client.audit() if it.action == "exec"]
+    assert [it.detail for it in reversed(entries)] == ["migrate --force", "no-such", "hang"]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
 
 
 def test_what_a_program_prints_is_read_and_followed(world: World) -> None:

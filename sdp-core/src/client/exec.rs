@@ -8,13 +8,14 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use memchr::memchr;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{Client, ClientError, call::Call, deployments::path};
 use crate::{
     api::exec::{ExecEnd, RunCommand},
-    deployer::ExecEvent,
-    model::{command::ExecCommand, ids::DeploymentId},
+    deployer::{ExecEvent, LogLine},
+    model::{command::ExecCommand, event::LogStream, ids::DeploymentId},
 };
 
 /// The longest record: a line of output is 64 KiB at most, and JSON writes some characters with six bytes.
@@ -28,6 +29,17 @@ pub struct RunningCommand {
     has_ended: bool,
     client: Client,
     what: String,
+}
+
+/// All of a command that has exited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CompletedCommand {
+    /// What it printed to standard output; each line has an end.
+    pub stdout: String,
+    /// What it printed to standard error.
+    pub stderr: String,
+    /// Its exit code; 128 and the signal's number when it was killed.
+    pub code: i64,
 }
 
 impl Client {
@@ -98,6 +110,25 @@ impl RunningCommand {
 
     fn broken(&self, how: &str) -> ClientError {
         ClientError::Broken { server: self.client.address().to_string(), what: self.what.clone(), source: how.into() }
+    }
+
+    /// Reads it to its end, and keeps all of it.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn complete(mut self) -> Result<CompletedCommand, ClientError> {
+        let mut completed = CompletedCommand::default();
+        while let Some(event) = self.next().await? {
+            match event {
+                ExecEvent::Line(LogLine { stream, line }) => {
+                    let text = if stream == LogStream::Stderr { &mut completed.stderr } else { &mut completed.stdout };
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+                ExecEvent::Exited(code) => completed.code = code,
+            }
+        }
+        Ok(completed)
     }
 
     /// The same as a stream, which ends with the command or the first error.

@@ -67,7 +67,7 @@ pub use self::{
     address::{InvalidAddress, ServerAddress},
     agents::IssuedAgentToken,
     error::ClientError,
-    exec::RunningCommand,
+    exec::{CompletedCommand, RunningCommand},
     follow::Follow,
     live::{Live, LiveFollow},
     options::ClientOptions,

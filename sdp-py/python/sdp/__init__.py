@@ -36,6 +36,7 @@ except ModuleNotFoundError as _missing:
 from . import local, testing
 from .errors import SdpError
 from .model import (
+    CompletedCommand,
     DeploymentState,
     Event,
     LiveEvent,
@@ -49,6 +50,7 @@ from .model import (
 
 __all__ = [
     "Changes",
+    "CompletedCommand",
     "Client",
     "Credentials",
     "DeployedSandbox",

@@ -18,6 +18,7 @@ __all__ = [
     "AuditEntry",
     "Branch",
     "Change",
+    "CompletedCommand",
     "DeploymentInfo",
     "DeploymentState",
     "EnvironmentInfo",
@@ -248,6 +249,18 @@ class OutputLine(Shown):
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass
+class CompletedCommand(Shown):
+    """A command that was run where a deployment runs, and has exited; as text, what it printed to standard output."""
+
+    stdout: str
+    stderr: str
+    code: int
+
+    def __str__(self) -> str:
+        return self.stdout
 
 
 @dataclass
@@ -524,6 +537,7 @@ class Inventory(Shown):
     gateway: Optional[GatewayInfo] = None
     exact_commits: bool = False
     serves_beside: bool = False
+    exec: Optional[bool] = None
 
     def __str__(self) -> str:
         return f"{self.version} on {self.advertise} ({self.deployer})"

@@ -96,6 +96,22 @@ class MemoryDeployer:
         """Lets what never became healthy do so."""
         self._native.make_healthy()
 
+    def has_program(self, name: str, *, stdout: str = "", stderr: str = "", code: Optional[int] = 0) -> None:
+        """Has a program that commands may run do so from now on. There are no others.
+
+        Args:
+            name: The program.
+            stdout: What it prints to standard output.
+            stderr: What it prints to standard error.
+            code: What it exits with; when None, it goes on until it is given up.
+        """
+        self._native.has_program(name, stdout, stderr, code)
+
+    def commands(self) -> List[List[str]]:
+        """The commands that run now."""
+        commands: List[List[str]] = json.loads(self._native.commands())
+        return commands
+
     @property
     def builds(self) -> int:
         """How many builds were begun."""

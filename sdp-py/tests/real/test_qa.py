@@ -86,6 +86,15 @@ def test_what_a_program_prints_is_followed_until_it_is_stopped(playground: Playg
     nothing_is_left(playground)
 
 
+def test_a_command_is_run_in_a_container(playground: Playground) -> None:
+    with playground.client.sandbox() as sandbox:
+        deployment = sandbox.deploy("eredar", "main", env={"MODE": "test"}).wait()
+        done = deployment.exec(["sh", "-c", 'echo "$MODE"; echo oh >&2; exit 7'])
+        assert (done.stdout, done.stderr, done.code) == ("test\n", "oh\n", 7)
+        assert deployment.exec(["no-such-program"]).code == 127
+    nothing_is_left(playground)
+
+
 def test_a_failing_test_shows_what_its_deployment_said(playground: Playground, tmp_path: Path) -> None:
     (tmp_path / "test_failing.py").write_text(
         "import pytest\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from .. import errors
 from .._convert import read, write
 from .._transport import AsyncTransport, Timeout
-from ..model import DeploymentInfo, DeploymentState, Failure
+from ..model import CompletedCommand, DeploymentInfo, DeploymentState, Failure
 from ._connection import Connection
 from ._streams import LogFollow, OutputFollow
 
@@ -126,6 +126,28 @@ class Deployment(DeploymentInfo):
         """
         asked = write({"name": self.id, "body": {"tail": tail}})
         return OutputFollow(self._connection.native.follow_output(asked))
+
+    async def exec(self, command: Sequence[str], *, timeout: Timeout = None) -> CompletedCommand:
+        """Runs a command where its program runs, in its container, and waits until it has exited.
+
+        No shell reads it: ``["sh", "-c", "env | sort"]`` brings one. The platform's audit keeps it, so that no secret
+        belongs on it. It is ended when this is given up.
+
+        Args:
+            command: The program and its arguments.
+            timeout: Seconds, or a timedelta; as long as the agent allows when None.
+
+        Returns:
+            What it printed, and its exit code, whatever that is.
+
+        Raises:
+            Conflict: It does not run.
+            NotAllowed: The agent's operator does not allow commands, or the role does not.
+            InvalidInput: That is no command.
+            TimeoutError: It took longer; it was ended.
+        """
+        asked = {"name": self.id, "body": {"command": command}}
+        return read(CompletedCommand, await self._transport.call("deployments/exec", asked, timeout=timeout))
 
     async def cancel(self) -> Deployment:
         """Cancels it; what served before serves again.

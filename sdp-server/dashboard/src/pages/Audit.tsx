@@ -10,8 +10,8 @@ const route = getRouteApi("/app/audit");
 
 /** Every action, checked to be all of them. */
 const ACTIONS: Record<AuditAction, 0> = {
-  "sign-in": 0, "sign-in-failed": 0, "sign-out": 0, deploy: 0, cancel: 0, stop: 0, restart: 0, retry: 0, rollback: 0,
-  "sandbox-create": 0, "sandbox-apply": 0, "sandbox-delete": 0, "sandbox-extend": 0, "sandbox-share": 0,
+  "sign-in": 0, "sign-in-failed": 0, "sign-out": 0, deploy: 0, cancel: 0, stop: 0, restart: 0, exec: 0, retry: 0,
+  rollback: 0, "sandbox-create": 0, "sandbox-apply": 0, "sandbox-delete": 0, "sandbox-extend": 0, "sandbox-share": 0,
   "sandbox-sleep": 0, "sandbox-wake": 0, "sandbox-expire": 0, "environment-create": 0, "environment-replace": 0,
   "environment-delete": 0, "template-create": 0, "template-replace": 0, "template-delete": 0, "token-create": 0,
   "token-revoke": 0, "user-change": 0, "agent-enrol": 0, "agent-rotate": 0, "agent-revoke": 0, "route-set": 0,

@@ -76,6 +76,7 @@ pub struct Agent {
     outbox: Outbox,
     work: Work,
     outputs: Outputs,
+    deployer: Arc<dyn Deployer>,
     link: JoinHandle<()>,
     state: watch::Receiver<LinkState>,
     stop: CancellationToken,
@@ -154,11 +155,11 @@ impl Agent {
                 outputs: Outputs::default(),
             },
         };
-        let outputs = link_parts.requests.outputs.clone();
+        let (outputs, deployer) = (link_parts.requests.outputs.clone(), Arc::clone(&link_parts.requests.deployer));
         let (states, state) = watch::channel(LinkState::Connecting);
         let stop = CancellationToken::new();
         let link = tokio::spawn(link::run(Arc::new(link_parts), states, stop.clone()));
-        Ok(Self { outbox, work, outputs, link, state, stop, timing: parts.timing, _lock: lock })
+        Ok(Self { outbox, work, outputs, deployer, link, state, stop, timing: parts.timing, _lock: lock })
     }
 
     /// How the connection to the server stands, now and from now on.
@@ -198,6 +199,9 @@ impl Agent {
         };
         if tokio::time::timeout(self.timing.farewell, sent).await.is_err() {
             tracing::warn!("the server did not acknowledge the last events in time; they wait on disk");
+        }
+        if tokio::time::timeout(self.timing.farewell, self.deployer.commands_ended()).await.is_err() {
+            tracing::warn!("a command that was told to end has not ended in time");
         }
         self.stop.cancel();
         if let Err(error) = self.link.await {

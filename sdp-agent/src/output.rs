@@ -14,6 +14,7 @@ use futures_util::{
 };
 use sdp_core::{DeployError, ErrorCode, ExecEvent, ExecEvents, LogLine, Problem, model::units::format_duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// How long an answer waits for a first line.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,6 +62,8 @@ struct Reader {
     events: tokio::sync::Mutex<Peekable<ExecEvents>>,
     asked: Mutex<Instant>,
     is_command: bool,
+    /// Ends an answer that is waited for: nothing is to hold a command any longer.
+    over: CancellationToken,
 }
 
 impl std::fmt::Debug for Outputs {
@@ -87,8 +90,9 @@ impl Outputs {
             let logs = readers.iter().filter(|(_, reader)| !reader.is_command);
             if readers.len() >= MAX_READERS
                 && let Some(oldest) = logs.min_by_key(|(_, reader)| *reader.asked()).map(|(id, _)| *id)
+                && let Some(oldest) = readers.remove(&oldest)
             {
-                readers.remove(&oldest);
+                oldest.over.cancel();
             }
             readers.insert(reader, Arc::clone(&new));
         }
@@ -109,7 +113,9 @@ impl Outputs {
 
     async fn answer(&self, id: u64, reader: &Reader, patience: Duration) -> Result<Piece, Problem> {
         reader.touch();
-        let piece = piece(&mut *reader.events.lock().await, patience).await;
+        let piece = async { piece(&mut *reader.events.lock().await, patience).await };
+        let over = || Ok(Piece { ended: true, ..Piece::default() });
+        let piece = reader.over.run_until_cancelled(piece).await.unwrap_or_else(over);
         reader.touch();
         if !matches!(piece, Ok(Piece { ended: false, .. })) {
             self.end(id);
@@ -119,12 +125,14 @@ impl Outputs {
 
     /// Ends every reader, and with them what commands run.
     pub(crate) fn end_all(&self) {
-        self.readers().clear();
+        self.readers().drain().for_each(|(_, reader)| reader.over.cancel());
     }
 
     /// Ends a reader.
     pub(crate) fn end(&self, reader: u64) {
-        self.readers().remove(&reader);
+        if let Some(reader) = self.readers().remove(&reader) {
+            reader.over.cancel();
+        }
     }
 
     /// Forgets a reader whom nobody asks for.
@@ -147,7 +155,7 @@ impl Outputs {
 impl Reader {
     fn new(events: ExecEvents, is_command: bool) -> Self {
         let events = tokio::sync::Mutex::new(events.peekable());
-        Self { events, asked: Mutex::new(Instant::now()), is_command }
+        Self { events, asked: Mutex::new(Instant::now()), is_command, over: CancellationToken::new() }
     }
 
     fn touch(&self) {
@@ -286,6 +294,20 @@ mod tests {
         assert_eq!(next(&mut events).await, Err(ErrorCode::Timeout));
         assert!(ended.await.is_err(), "it was let go");
         assert_eq!(next(&mut events).await, Ok((0, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_waited_for_ends_with_its_reader() {
+        let (outputs, (alive, ended)) = (Outputs::default(), tokio::sync::oneshot::channel::<()>());
+        let hangs = stream::once(async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        assert_eq!(outputs.begin(1, hangs.boxed(), true).await.unwrap(), Piece::default());
+        let began = Instant::now();
+        let (piece, ()) = tokio::join!(outputs.go_on(1, PATIENCE), async { outputs.end(1) });
+        assert!(piece.unwrap().ended && began.elapsed() < PATIENCE);
+        assert!(ended.await.is_err(), "it was let go");
     }
 
     #[tokio::test(start_paused = true)]

@@ -285,6 +285,9 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
         Err(DeployError::NoCommands { deployer: self.kind() })
     }
 
+    /// Returns when the commands that were let go have ended, or are known not to: for who is about to exit.
+    async fn commands_ended(&self) {}
+
     /// CPU and memory in use now. May take a second, which is the time it is measured over.
     ///
     /// # Errors

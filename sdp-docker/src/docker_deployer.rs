@@ -474,6 +474,10 @@ impl Deployer for DockerDeployer {
         }
     }
 
+    async fn commands_ended(&self) {
+        self.engine.commands_ended().await;
+    }
+
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
         let found = self.current(key).await?;
         self.engine.stats(&found.id, key).await

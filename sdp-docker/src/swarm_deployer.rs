@@ -501,6 +501,10 @@ impl Deployer for SwarmDeployer {
         }
     }
 
+    async fn commands_ended(&self) {
+        self.engine.commands_ended().await;
+    }
+
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
         let found = self.current(key).await?;
         match self.container(&found, "tell statistics").await? {

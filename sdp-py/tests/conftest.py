@@ -26,9 +26,7 @@ def world() -> Iterator[World]:
     gateway = {"repo": "gateway", "config": "config.php", "per_request": True}
     with sdp.local.Platform(settings={"auth": {"admins": ["ada"]}}) as platform:
         allowed = {"exec": True}
-        platform.start_agent(
-            "micro-1", repos, deployer=machine, gateway=gateway, routes=routes, settings=allowed
-        )
+        platform.start_agent("micro-1", repos, deployer=machine, gateway=gateway, routes=routes, settings=allowed)
         yield World(platform, repos, machine, routes, platform.login("ada", "secret"))
 
 

@@ -14,7 +14,7 @@ use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, query_parameters::Even
 use futures_util::StreamExt;
 use sdp_core::DeployError;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// How long the engine may take to answer, in seconds.
 const ENGINE_TIMEOUT_SECONDS: u64 = 120;
@@ -28,6 +28,8 @@ pub(crate) struct Engine {
     pub(crate) docker: Docker,
     patience: Duration,
     outages: Arc<AtomicU64>,
+    /// The commands that are being ended.
+    pub(super) ending: TaskTracker,
     /// Ends with the last clone.
     _watch: Arc<AbortOnDropHandle<()>>,
 }
@@ -41,7 +43,10 @@ impl Engine {
         let docker = docker.map_err(failed("tell its version"))?;
         let outages = Arc::default();
         let watch = tokio::spawn(watch(docker.clone(), Arc::clone(&outages)));
-        Ok(Self { docker, patience, outages, _watch: Arc::new(AbortOnDropHandle::new(watch)) })
+        let ending = TaskTracker::new();
+        // It takes more all the same, and then those that wait know when there is none.
+        ending.close();
+        Ok(Self { docker, patience, outages, ending, _watch: Arc::new(AbortOnDropHandle::new(watch)) })
     }
 
     /// The same engine, not waited for.

@@ -44,6 +44,11 @@ impl Engine {
         Ok(command::events(Told { running, lines, is_first: true, not_started: None }))
     }
 
+    /// Returns when the commands that were let go have ended, or cannot be ended.
+    pub(crate) async fn commands_ended(&self) {
+        self.ending.wait().await;
+    }
+
     /// Runs a command in the container: its exit code decides.
     pub(crate) async fn check(&self, container: &str, command: &[String]) -> Result<Probe, DeployError> {
         let mut events = self.exec(container, command).await?;
@@ -162,7 +167,8 @@ impl Drop for Running {
         // Without a runtime, the whole process ends.
         if let Ok(runtime) = Handle::try_current() {
             let (engine, container) = (self.engine.clone(), std::mem::take(&mut self.container));
-            runtime.spawn(end(engine, container, std::mem::take(&mut self.id), std::mem::take(&mut self.mark)));
+            let end = end(engine, container, std::mem::take(&mut self.id), std::mem::take(&mut self.mark));
+            self.engine.ending.spawn_on(end, &runtime);
         }
     }
 }

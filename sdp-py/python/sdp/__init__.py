@@ -50,8 +50,8 @@ from .model import (
 
 __all__ = [
     "Changes",
-    "CompletedCommand",
     "Client",
+    "CompletedCommand",
     "Credentials",
     "DeployedSandbox",
     "Deployment",

@@ -257,5 +257,13 @@ fn terminal(base: &str, password: &str, checkout: &Path) {
     home.sdp(&["deployment", "cancel", &id]).done();
     let told = home.sdp(&["logs", "-f", &id]).fails_with_output(1);
     assert!(told.1.contains("cancelled"), "{told:?}");
+    // Ctrl-C ends a command.
+    let mut command = Terminal::start(&home, checkout, &["exec", "--", "sh", "-c", "echo begun; sleep 600; :", &id]);
+    command.until("begun");
+    assert!(support::runs(&id));
+    command.types("\u{3}");
+    let (code, shown) = command.end();
+    assert!(code == 130 && shown.contains("told to end"), "{code}: {shown}");
+    support::until("the command's end", || !support::runs(&id));
     home.sdp(&["deployment", "stop", SERVICE]).done();
 }

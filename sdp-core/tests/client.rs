@@ -8,9 +8,9 @@ use std::{
 };
 
 use sdp_core::{
-    ErrorCode,
+    DeploymentId, ErrorCode, ExecCommand, Problem,
     api::{ChangeSandbox, CreateDeployment, CreateSandbox},
-    client::{Client, ClientError, ClientOptions, ServerAddress},
+    client::{Client, ClientError, ClientOptions, CompletedCommand, ServerAddress},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -166,6 +166,38 @@ async fn what_changes_something_by_steps_is_sent_once() {
     server.client.put_sandbox_to_sleep(&name).await.unwrap_err();
     server.client.sign_in("ada".parse().unwrap(), "secret".into()).await.unwrap_err();
     assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_command_is_sent_once_and_its_answer_has_an_end() {
+    let run = async |act| {
+        let server = Scripted::new(vec![act]).await;
+        let (id, command) = (DeploymentId::new(), ExecCommand::new(["ls", "-l"]).unwrap());
+        let told = match server.client.exec(id, command).await {
+            Ok(running) => running.complete().await,
+            Err(error) => Err(error),
+        };
+        let requests = server.requests();
+        assert_eq!(requests.len(), 1, "it is not sent again");
+        assert!(requests[0].starts_with(&format!("POST /api/deployments/{id}/exec ")), "{requests:?}");
+        assert!(requests[0].ends_with(r#"{"command":["ls","-l"]}"#), "{requests:?}");
+        told
+    };
+    let lines = "\n{\"stream\":\"stdout\",\"line\":\"a\"}\n\n{\"stream\":\"stderr\",\"line\":\"b\"}\n";
+    let whole = answer("200 OK", "", &format!("{lines}{{\"end\":\"exited\",\"code\":3}}\n"));
+    let completed = CompletedCommand { stdout: "a\n".into(), stderr: "b\n".into(), code: 3 };
+    assert_eq!(run(whole).await.unwrap(), completed);
+    for cut in [lines, "", "{\"stream\":\"std"] {
+        let told = run(answer("200 OK", "", cut)).await;
+        assert!(matches!(told, Err(ClientError::Broken { .. })), "{told:?}");
+    }
+    let told = run(answer("200 OK", "", "<html>\n")).await;
+    assert!(matches!(told, Err(ClientError::Unreadable { .. })), "{told:?}");
+    let broken = serde_json::json!({ "end": "broken", "problem": Problem::new(ErrorCode::AgentAway, "it left") });
+    let told = run(answer("200 OK", "", &format!("{lines}{broken}\n"))).await;
+    assert_eq!(told.unwrap_err().code(), Some(ErrorCode::AgentAway));
+    assert_eq!(run(problem(503, "agent-away", "")).await.unwrap_err().code(), Some(ErrorCode::AgentAway));
+    assert!(matches!(run(Act::Lose).await, Err(ClientError::Broken { .. })));
 }
 
 #[tokio::test]

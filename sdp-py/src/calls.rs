@@ -38,14 +38,23 @@ impl Calls {
     ) -> PyResult<Option<Result<String, Failure>>> {
         let runtime = self.runtime.as_ref().expect("it is there until this is dropped");
         let call = async {
-            // Between calls nobody looks at the connections: first the runtime sees what came, then the connections do.
             // One that the server has closed meanwhile is not used again.
-            yield_now().await;
-            yield_now().await;
+            look().await;
             perform(self.client.clone(), op, body).await
         };
-        wait_on(py, runtime, call, limit)
+        let told = wait_on(py, runtime, call, limit);
+        if !matches!(told, Ok(Some(_))) {
+            // The connection of what was given up is closed now and not with the next call: the server has it end.
+            py.detach(|| runtime.block_on(look()));
+        }
+        told
     }
+}
+
+/// Between calls nobody looks at the connections: first the runtime sees what came, then the connections do.
+async fn look() {
+    yield_now().await;
+    yield_now().await;
 }
 
 impl Drop for Calls {

@@ -172,6 +172,21 @@ impl Drop for Terminal {
     }
 }
 
+/// Whether a process of this machine, but none of the command's own, has such an argument at its end.
+pub(crate) fn runs(mark: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = processes.map(|process| std::fs::read(process.path().join("cmdline")).unwrap_or_default());
+    lines.any(|line| line.starts_with(b"sh\0-c\0echo begun;") && line.ends_with(format!("{mark}\0").as_bytes()))
+}
+
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// How many columns a line takes, without what colours it.
 pub(crate) fn width(line: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(anstream::adapter::strip_str(line).to_string().as_str())

@@ -179,7 +179,7 @@ async fn a_command_is_sent_once_and_its_answer_has_an_end() {
         };
         let requests = server.requests();
         assert_eq!(requests.len(), 1, "it is not sent again");
-        assert!(requests[0].starts_with(&format!("POST /api/deployments/{id}/exec ")), "{requests:?}");
+        assert!(requests[0].starts_with(&format!("post /api/deployments/{id}/exec ")), "{requests:?}");
         assert!(requests[0].ends_with(r#"{"command":["ls","-l"]}"#), "{requests:?}");
         told
     };

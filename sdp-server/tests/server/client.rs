@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sdp_core::{
-    BranchName, Credentials, DeploymentId, Environment, ErrorCode, Manifest, RouteTarget, TokenId,
+    BranchName, Credentials, DeploymentId, Environment, ErrorCode, ExecCommand, Manifest, RouteTarget, TokenId,
     api::{
         BranchFilter, ChangeSandbox, CreateDeployment, CreateSandbox, DeploymentFilter, SandboxFilter, SaveEnvironment,
         SaveTemplate, SetRoute, SetRoutes,
@@ -110,6 +110,7 @@ async fn call_everything(client: &Client) {
     let _ = client.cancel_deployment(id).await;
     let _ = client.stop_deployment(id).await;
     let _ = client.restart_deployment(id).await;
+    let _ = client.exec(id, ExecCommand::new(["ls"]).unwrap()).await;
     let _ = client.retry_deployment(id, None).await;
     let _ = client.roll_back_deployment(id, Some(&credentials)).await;
     let _ = client.log_text(id, &LogQuery::default()).await;

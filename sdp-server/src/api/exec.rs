@@ -83,10 +83,7 @@ pub(super) async fn exec(
     let deed = deed(&signed_in, AuditAction::Exec, &deployment).detail(command.to_string());
     state.store().append_audit(vec![deed]).await?;
     let pieces = state.hub().output(&deployment.agent, &deployment.key, OutputStep::Exec(command)).await?;
-    let mut pulse = interval(PULSE);
-    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pulse.reset();
-    let told = Told { pieces, signed_out: signed_in.ended.clone(), pulse };
+    let told = Told::new(pieces, signed_in.ended.clone());
     let body = stream::try_unfold(Some(told), async |told| {
         let Some(mut told) = told else { return Ok::<_, io::Error>(None) };
         let (text, goes_on) = told.next().await?;
@@ -104,6 +101,13 @@ struct Told {
 }
 
 impl Told {
+    fn new(pieces: Pieces, signed_out: CancellationToken) -> Self {
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pulse.reset();
+        Self { pieces, signed_out, pulse }
+    }
+
     /// The next lines of the answer, and whether there are more.
     async fn next(&mut self) -> io::Result<(String, bool)> {
         let piece = tokio::select! {
@@ -132,4 +136,31 @@ fn broken(problem: Problem) -> String {
 
 fn line(end: &ExecEnd) -> String {
     serde_json::to_string(end).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{sync::mpsc, time::Instant};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_prints_nothing_is_told_of_before_anything_gives_it_up() {
+        let (sender, pieces) = mpsc::channel(1);
+        let mut told = Told::new(pieces, CancellationToken::new());
+        let began = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(told.next().await.unwrap(), ("\n".into(), true));
+        }
+        assert_eq!(began.elapsed(), 3 * PULSE);
+        sender.send(Ok(Piece::End(Some(0)))).await.unwrap();
+        assert_eq!(told.next().await.unwrap(), ("{\"end\":\"exited\",\"code\":0}\n".into(), false));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_the_servers_stop_cuts_off_has_no_end() {
+        let (sender, pieces) = mpsc::channel(1);
+        drop(sender);
+        assert!(Told::new(pieces, CancellationToken::new()).next().await.is_err());
+    }
 }

@@ -175,7 +175,8 @@ pub(crate) fn within(limit: Duration, events: ExecEvents) -> ExecEvents {
         match timeout_at(deadline, events.next()).await {
             Ok(event) => Some((event?, Some(events))),
             Err(_) => {
-                let (what, limit) = ("the command, which was ended,".into(), format_duration(limit));
+                let what = "the command was ended, as `deployer.exec_timeout` of its agent says: it".into();
+                let limit = format_duration(limit);
                 Some((Err(DeployError::Timeout { what, limit }), None))
             }
         }

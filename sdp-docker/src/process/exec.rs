@@ -13,7 +13,7 @@ use sdp_core::{DeployError, ExecCommand, ExecEvent, ExecEvents, LogLine, LogStre
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{self, Child},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 
 use super::{journal::Record, system};
@@ -25,7 +25,7 @@ use crate::{
 /// How much is read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How long what a command has left behind may still print with the command's own output.
+/// How long, in all, an exited command's output is waited for: what it has left behind may hold it open.
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// Runs a command. To let the events go before the last one ends it.
@@ -88,14 +88,14 @@ struct Running {
     child: Child,
     mark: String,
     lines: stream::Fuse<BoxStream<'static, Result<LogLine, DeployError>>>,
-    /// With which code, and how long its output is waited for.
-    exited: Option<(i64, Instant)>,
+    /// With which code, and how long its output may still be waited for.
+    exited: Option<(i64, Duration)>,
 }
 
 #[async_trait]
 impl Command for Running {
     async fn next(&mut self) -> Result<ExecEvent, DeployError> {
-        let (code, until) = match self.exited {
+        let (code, left) = match &mut self.exited {
             Some(exited) => exited,
             None => tokio::select! {
                 biased;
@@ -103,13 +103,17 @@ impl Command for Running {
                 Some(line) = self.lines.next() => return line.map(ExecEvent::Line),
                 status = self.child.wait() => {
                     let failed = |source| DeployError::Io { action: "wait for a command".into(), source };
-                    *self.exited.insert((system::exit_code(status.map_err(failed)?), Instant::now() + DRAIN))
+                    self.exited.insert((system::exit_code(status.map_err(failed)?), DRAIN))
                 }
             },
         };
-        match timeout_at(until, self.lines.next()).await {
-            Ok(Some(line)) => line.map(ExecEvent::Line),
-            Ok(None) | Err(_) => Ok(ExecEvent::Exited(code)),
+        let began = Instant::now();
+        match timeout(*left, self.lines.next()).await {
+            Ok(Some(line)) => {
+                *left = left.saturating_sub(began.elapsed());
+                line.map(ExecEvent::Line)
+            }
+            Ok(None) | Err(_) => Ok(ExecEvent::Exited(*code)),
         }
     }
 }

@@ -15,7 +15,7 @@ use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Docker, NAMES};
+use crate::support::{Docker, Jobs, NAMES};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_is_named_with_its_cure_before_anything_stops() {
@@ -238,4 +238,26 @@ async fn what_a_command_prints_is_its_own_also_where_it_looks_like_the_engines()
     assert_eq!(exec(&["sh", "-c", "exec >&- 2>&-; sleep 1; exit 4"]).await, [ExecEvent::Exited(4)]);
     let many = exec(&["seq", "50000"]).await;
     assert_eq!(many.len(), 50_001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_process_is_over_when_it_has_exited_whatever_it_has_left_behind() {
+    let dir = TempDir::new().unwrap();
+    let deployer = ProcessDeployer::new(ProcessConfig::new(dir.path())).unwrap();
+    let jobs = Jobs::new(deployer.clone(), "/bin/busybox");
+    let job = jobs.make("one", Program::Healthy);
+    jobs.start(&job).await.unwrap();
+    let mark = DeploymentId::new().to_string();
+    let script = r#"sh -c 'sleep 600; :' "$0" & seq 30000; exit 2"#;
+    let command = ExecCommand::new(["sh", "-c", script, &mark]).unwrap();
+    let mut events = deployer.exec(&job.key, &command).await.unwrap();
+    let first = events.next().await.unwrap().unwrap();
+    // Who reads slowly loses nothing.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let rest: Vec<_> = events.try_collect().await.unwrap();
+    assert!(matches!(first, ExecEvent::Line(line) if line.line == "1"));
+    assert_eq!((rest.len(), rest.last()), (30_000, Some(&ExecEvent::Exited(2))));
+    assert!(jobs.runs(&command).await, "what it has left goes on");
+    deployer.shutdown().await.unwrap();
+    assert!(!jobs.runs(&command).await, "to the end of the instance");
 }

@@ -23,6 +23,13 @@ pub trait Medium: std::fmt::Debug + Send + Sync {
     /// [`io::ErrorKind::UnexpectedEof`] past the end; the operating system's.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// Fills as much of `bytes` from `offset` on as is in memory already, and says how much: nothing where that cannot
+    /// be told. Never waits for the disk.
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> usize {
+        let _ = (bytes, offset);
+        0
+    }
+
     /// How many bytes there are.
     ///
     /// # Errors
@@ -49,6 +56,13 @@ impl Medium for File {
 
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, bytes, offset)
+    }
+
+    /// With `RWF_NOWAIT`, see `preadv2(2)`.
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> usize {
+        let into = &mut [io::IoSliceMut::new(bytes)];
+        rustix::io::preadv2(self, into, offset, rustix::io::ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -85,5 +99,22 @@ impl io::Read for Reader<'_> {
         self.medium.read_exact_at(&mut bytes[..take], self.at)?;
         self.at += take as u64;
         Ok(take)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_without_waiting_is_what_is_there_and_ends_where_the_file_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::options().read(true).write(true).create_new(true).open(dir.path().join("f")).unwrap();
+        Medium::write_all_at(&file, b"0123456789", 0).unwrap();
+        let mut bytes = [0; 8];
+        // Not every file system can tell.
+        let read = file.read_cached_at(&mut bytes, 4);
+        assert!(read <= 6 && bytes[..read] == b"456789"[..read], "{read} {bytes:?}");
+        assert_eq!(file.read_cached_at(&mut bytes, 10), 0);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use memchr::memrchr;
 use sdp_core::{medium::Medium, protocol::MAX_FRAME_BYTES};
 use serde::Deserialize;
 
@@ -143,12 +144,21 @@ impl LogFile {
     pub(super) fn lines_from(&self, at: u64, limit: usize) -> Result<Bytes, EventLogError> {
         let rest = self.len.saturating_sub(at);
         let mut bytes = self.read_at(at, rest.min(limit as u64))?;
-        if let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') {
+        if let Some(last) = memrchr(b'\n', &bytes) {
             bytes.truncate(last + 1);
         } else if rest > 0 {
             bytes = self.read_at(at, self.line_end(at)? - at)?;
         }
         Ok(bytes.into())
+    }
+
+    /// As [`lines_from`](Self::lines_from), of what can be read without waiting for the disk; none where that is not a line.
+    pub(super) fn lines_at_hand(&self, at: u64, limit: usize) -> Option<Bytes> {
+        let rest = self.len.saturating_sub(at);
+        let mut bytes = vec![0; limit.min(usize::try_from(rest).unwrap_or(limit))];
+        bytes.truncate(self.file.read_cached_at(&mut bytes, at));
+        bytes.truncate(memrchr(b'\n', &bytes)? + 1);
+        Some(bytes.into())
     }
 
     /// The last `count` lines: at most `limit` bytes, or one line that is longer.

@@ -67,14 +67,18 @@ impl Subscription {
                     continue;
                 }
                 Step::Have(at, lines) => (at, lines),
-                Step::Read(file) => {
-                    let from = self.from;
-                    let read = blocking(move || {
-                        let at = known.map_or_else(|| file.offset_of(from), Ok)?;
-                        Ok((at, file.lines_from(at, CHUNK_BYTES)?))
-                    });
-                    read.await?
-                }
+                // Another thread for each would cost more than most of these reads.
+                Step::Read(file) => match known.and_then(|at| Some((at, file.lines_at_hand(at, CHUNK_BYTES)?))) {
+                    Some(at_hand) => at_hand,
+                    None => {
+                        let from = self.from;
+                        let read = blocking(move || {
+                            let at = known.map_or_else(|| file.offset_of(from), Ok)?;
+                            Ok((at, file.lines_from(at, CHUNK_BYTES)?))
+                        });
+                        read.await?
+                    }
+                },
             };
             self.at = Some(at + lines.len() as u64);
             return Ok(Some(lines));

@@ -156,7 +156,8 @@ impl LogFile {
     pub(super) fn lines_at_hand(&self, at: u64, limit: usize) -> Option<Bytes> {
         let rest = self.len.saturating_sub(at);
         let mut bytes = vec![0; limit.min(usize::try_from(rest).unwrap_or(limit))];
-        bytes.truncate(self.file.read_cached_at(&mut bytes, at));
+        let read = self.file.read_cached_at(&mut bytes, at);
+        bytes.truncate(read);
         bytes.truncate(memrchr(b'\n', &bytes)? + 1);
         Some(bytes.into())
     }

@@ -119,9 +119,8 @@ pub(crate) fn forget(repo: &Repository) {
     let _ = fs::remove_file(repo.path().join(BRANCH_FILE));
 }
 
-/// What the working tree at `path` is at; none when nothing was prepared there.
-pub(crate) fn read(path: &Path) -> Result<Option<Checkout>, RepoError> {
-    let Ok(repo) = Repository::open(path) else { return Ok(None) };
+/// What the working tree `repo` at `path` is at; none when nothing was prepared there.
+pub(crate) fn read(repo: &Repository, path: &Path) -> Result<Option<Checkout>, RepoError> {
     let Ok(name) = fs::read_to_string(repo.path().join(BRANCH_FILE)) else { return Ok(None) };
     // As it was written: a branch may end with what looks like a space.
     let branch = BranchName::new(name)?;
@@ -142,15 +141,11 @@ pub(crate) fn summary(repo: &Repository, commit: Oid) -> String {
 }
 
 /// A file as committed at `HEAD`.
-pub(crate) fn committed_file(path: &Path, file: &Path) -> Result<Option<Vec<u8>>, RepoError> {
-    let read = || {
-        let repo = Repository::open(path)?;
-        let tree = repo.head()?.peel_to_tree()?;
-        match tree.get_path(file) {
-            Ok(entry) => Ok(entry.to_object(&repo)?.as_blob().map(|blob| blob.content().to_vec())),
-            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    read().map_err(|error: git2::Error| of_checkout(path, "its commit cannot be read", error))
+pub(crate) fn committed_file(repo: &Repository, file: &Path) -> Result<Option<Vec<u8>>, git2::Error> {
+    let tree = repo.head()?.peel_to_tree()?;
+    match tree.get_path(file) {
+        Ok(entry) => Ok(entry.to_object(repo)?.as_blob().map(|blob| blob.content().to_vec())),
+        Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

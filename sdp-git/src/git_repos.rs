@@ -24,6 +24,7 @@ use crate::{
     checkout,
     config::{ConfigError, GitConfig},
     error::{of_checkout, of_remote, unreachable},
+    opened::Opened,
     remote::{self, Login, Progress, RemoteAddress},
     store, worktrees,
 };
@@ -45,6 +46,7 @@ const FETCHED: &str = "refs/sdp/";
 pub struct GitRepos {
     config: Arc<GitConfig>,
     locks: Arc<Mutex<BTreeMap<RepoName, Arc<AsyncMutex<()>>>>>,
+    opened: Opened,
 }
 
 /// One repo, and what a call to its remote needs.
@@ -70,7 +72,7 @@ impl GitRepos {
     /// [`ConfigError`] names the repo and the cure.
     pub fn new(config: GitConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config: Arc::new(config), locks: Arc::default() })
+        Ok(Self { config: Arc::new(config), locks: Arc::default(), opened: Opened::default() })
     }
 
     fn target(&self, repo: &RepoName, credentials: Option<&Credentials>) -> Result<Target, RepoError> {
@@ -212,19 +214,24 @@ impl Target {
             let reason = "its commit has `.sdp`, which is SDP's own folder in a checkout; rename it in the repo";
             return Err(of_checkout(path, reason, io::Error::from(io::ErrorKind::AlreadyExists)));
         }
-        if key.sandbox.is_some() {
+        let repo = if key.sandbox.is_some() {
             let name = worktrees::name(key);
             let repo = store::open_worktree(&store, &name, path, tip)?;
-            if checkout::put(&repo, tip, &wanted.branch).is_err() {
+            if checkout::put(&repo, tip, &wanted.branch).is_ok() {
+                repo
+            } else {
                 let repo = store::remake_worktree(&store, &name, path, tip)?;
                 checkout::put(&repo, tip, &wanted.branch).map_err(failed)?;
+                repo
             }
         } else {
             checkout::put(&store, tip, &wanted.branch).map_err(failed)?;
-        }
+            store
+        };
         let short = CommitId::new(tip.to_string())?;
-        tell(format!("HEAD is now at {} {}", short.short(), checkout::summary(&store, tip)));
-        checkout::read(path)?.ok_or_else(|| of_checkout(path, "it vanished", io::Error::from(io::ErrorKind::NotFound)))
+        tell(format!("HEAD is now at {} {}", short.short(), checkout::summary(&repo, tip)));
+        let vanished = || of_checkout(path, "it vanished", io::Error::from(io::ErrorKind::NotFound));
+        checkout::read(&repo, path)?.ok_or_else(vanished)
     }
 
     /// The wanted commit, brought into the store unless it is there.
@@ -384,7 +391,11 @@ impl RepoSource for GitRepos {
 
     async fn checkout(&self, key: &InstanceKey) -> Result<Option<Checkout>, RepoError> {
         let path = self.path(&self.target(&key.repo, None)?.spec, key);
-        blocking(&CancellationToken::new(), move || checkout::read(&path)).await
+        let opened = self.opened.clone();
+        blocking(&CancellationToken::new(), move || {
+            opened.look(&path, |repo| checkout::read(repo, &path), |_| Ok(None))
+        })
+        .await
     }
 
     async fn sandbox_checkouts(&self) -> Result<Vec<InstanceKey>, RepoError> {
@@ -406,11 +417,20 @@ impl RepoSource for GitRepos {
     async fn committed_file(&self, key: &InstanceKey, path: &Path) -> Result<Option<Vec<u8>>, RepoError> {
         let checkout = self.path(&self.target(&key.repo, None)?.spec, key);
         let file = path.to_owned();
-        blocking(&CancellationToken::new(), move || checkout::committed_file(&checkout, &file)).await
+        let opened = self.opened.clone();
+        blocking(&CancellationToken::new(), move || {
+            let failed = |error| of_checkout(&checkout, "its commit cannot be read", error);
+            let look = |repo: &Repository| checkout::committed_file(repo, &file).map_err(failed);
+            opened.look(&checkout, look, |error| Err(failed(error)))
+        })
+        .await
     }
 
     async fn discard(&self, key: &InstanceKey) -> Result<(), RepoError> {
         let guard = self.lock(&key.repo).await;
+        if let Ok(target) = self.target(&key.repo, None) {
+            self.opened.close(&self.path(&target.spec, key));
+        }
         if let Some(sandbox) = &key.sandbox {
             // The repo may be configured no more, and its store gone: the folder goes all the same.
             let store = self.config.repos.iter().find(|spec| spec.name == key.repo).map(|spec| spec.path.clone());

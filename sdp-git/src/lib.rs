@@ -4,6 +4,7 @@ mod checkout;
 mod config;
 mod error;
 mod git_repos;
+mod opened;
 mod remote;
 mod store;
 #[cfg(feature = "testing")]

@@ -24,20 +24,27 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     read_back(path, bytes)
 }
 
-/// As [`write`] for two files, the first before the second, but after a crash the earlier ones may be there instead,
-/// whole, until something is written by [`write`] into the same directory.
-pub(crate) fn write_first(files: [(&Path, &[u8]); 2]) -> io::Result<()> {
-    let [one, other] = files;
-    let prepare = |(path, bytes)| prepare(path, bytes, regular(path)?.as_ref(), Sync::Content);
-    // The disk has both to do at once.
-    let (first, second) = thread::scope(|scope| {
-        let second = scope.spawn(|| prepare(other));
-        (prepare(one), second.join().unwrap_or_else(|_| Err(io::Error::other("a file could not be written"))))
+/// As [`write`] for several files of one directory, one after another, but after a crash the earlier ones may be there
+/// instead, whole, until [`sync`]. A path may be among them more than once.
+pub(crate) fn write_unsynced(files: &[(&Path, &[u8])]) -> io::Result<()> {
+    let prepare = |(path, bytes): &(&Path, &[u8])| prepare(path, bytes, regular(path)?.as_ref(), Sync::Content);
+    // The disk has them all to do at once.
+    let prepared: Vec<_> = thread::scope(|scope| {
+        let writing: Vec<_> = files.iter().map(|file| scope.spawn(|| prepare(file))).collect();
+        let broken = |_| Err(io::Error::other("a file could not be written"));
+        writing.into_iter().map(|writing| writing.join().unwrap_or_else(broken)).collect()
     });
-    let (first, second) = (first?, second?);
-    first.put_in_place_of(one.0)?;
-    second.put_in_place_of(other.0)?;
-    files.into_iter().try_for_each(|(path, bytes)| read_back(path, bytes))
+    let prepared = prepared.into_iter().collect::<io::Result<Vec<_>>>()?;
+    for ((path, bytes), temporary) in files.iter().zip(prepared) {
+        temporary.put_in_place_of(path)?;
+        read_back(path, bytes)?;
+    }
+    Ok(())
+}
+
+/// Makes sure that what was written into `path`'s directory is there after a crash.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(directory(path)?)?.sync_all()
 }
 
 fn read_back(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -69,10 +76,7 @@ enum Sync {
 
 fn replace(path: &Path, bytes: &[u8], model: Option<&Metadata>, sync: Sync) -> io::Result<()> {
     prepare(path, bytes, model, sync)?.put_in_place_of(path)?;
-    if sync == Sync::All {
-        File::open(directory(path)?)?.sync_all()?;
-    }
-    Ok(())
+    if sync == Sync::All { self::sync(path) } else { Ok(()) }
 }
 
 /// The whole file, under another name.

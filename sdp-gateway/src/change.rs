@@ -47,16 +47,19 @@ impl Change {
         Self { site, before, files, plan, drifted, copy }
     }
 
-    /// Announces the change and replaces the gateway's files. A copy of a drifted configuration is kept, which the
+    /// Announces the change and replaces the gateway's files; where only the table of routes per request changes, records
+    /// as well that it is in force. A copy of a drifted configuration is kept, which the
     /// answer tells.
     pub(crate) fn write(&self) -> Result<Option<String>, RouteError> {
         let announced = Record::announcing(&self.before, &self.plan.claims);
         if self.is_of_requests_alone() {
-            // The record's confirmation is in the same directory, and makes all three last.
             let (record, path) = (self.site.overrides(), self.site.request_table());
             let table = self.plan.files.table.as_deref().unwrap_or_default();
-            let announced = announced.bytes().map_err(|error| io_error("write", &record, error))?;
-            let written = atomic::write_first([(&record, &announced), (&path, table)]);
+            let confirmed = Record::of(&self.plan.claims);
+            let records = announced.bytes().and_then(|announced| Ok((announced, confirmed.bytes()?)));
+            let written = records.and_then(|(announced, confirmed)| {
+                atomic::write_unsynced(&[(&record, &announced), (&path, table), (&record, &confirmed)])
+            });
             written.map_err(|error| io_error("write", &path, error))?;
             return Ok(None);
         }
@@ -104,8 +107,12 @@ impl Change {
         new.filter_map(|step| Some((step.path, step.after?.to_vec()))).collect()
     }
 
-    /// Records that the change is in force.
+    /// Makes the change durable, and records that it is in force.
     pub(crate) fn confirm(&self) -> Result<(), RouteError> {
+        if self.is_of_requests_alone() {
+            let record = self.site.overrides();
+            return atomic::sync(&record).map_err(|error| io_error("write", &record, error));
+        }
         Record::of(&self.plan.claims).write(&self.site.overrides())
     }
 

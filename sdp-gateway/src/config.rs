@@ -118,9 +118,6 @@ pub enum ConfigError {
         /// The path as given.
         path: PathBuf,
     },
-    /// The HTTP client could not be made.
-    #[error("failed to make the HTTP client that asks the gateway")]
-    Client(#[source] reqwest::Error),
 }
 
 impl GatewayConfig {

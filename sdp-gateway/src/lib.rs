@@ -6,6 +6,7 @@ mod config;
 mod defaults;
 mod error;
 mod files;
+mod http;
 mod lint;
 mod lock;
 mod overrides;

@@ -8,6 +8,9 @@
 //! 3. the record gets the new overrides as those in force, while the gateway is reloaded and asked. If it does not take
 //!    them over, all of it goes back, again with an announcement first.
 //!
+//! Where nothing changes but the table of routes per request, all three steps follow each other at once: the files are on
+//! the disk before the first of them gets its name.
+//!
 //! Whoever finds a `pending` looks at the gateway's files: if they are exactly what the pending overrides make of the
 //! committed one, step 2 happened and they are in force; otherwise it did not, and the earlier ones are.
 

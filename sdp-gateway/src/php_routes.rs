@@ -17,12 +17,13 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::defaults;
 use crate::error::{io_error, lock_error, php_error, repo_error};
 use crate::files::{Files, Mode, Rendered, in_force, read_all, read_consistent, rendered};
+use crate::http::Connection;
 use crate::lint::lint;
 use crate::lock::Lock;
 use crate::overrides::{Overrides, Record};
 use crate::php::ConfigFile;
 use crate::plan::plan;
-use crate::probe::{Expected, Probe, Question, Verdict};
+use crate::probe::{self, Expected, Question, Verdict};
 use crate::reload::{Reload, Reloaded};
 use crate::site::{Site, program_from};
 use crate::table::{Seen, Sources, table};
@@ -42,7 +43,6 @@ struct Inner {
     config: GatewayConfig,
     repos: Arc<dyn RepoSource>,
     reload: Arc<dyn Reload>,
-    probe: Probe,
     clock: Arc<dyn Clock>,
     /// Where the program that chooses routes per request is, from the configuration.
     program: String,
@@ -85,14 +85,12 @@ impl PhpRoutes {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let probe = Probe::new()?;
         let program = program_from(&config.config);
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
                 repos,
                 reload,
-                probe,
                 clock,
                 program,
                 seen: Mutex::default(),
@@ -137,7 +135,7 @@ impl RouteStore for PhpRoutes {
         let target =
             target.and_then(|target| Url::parse(target).ok()).filter(|url| matches!(url.scheme(), "http" | "https"));
         match target {
-            Some(url) => explanation.answer = Some(self.inner.probe.target(&url).await),
+            Some(url) => explanation.answer = Some(probe::target(&url).await),
             None if explanation.served_by == ServedBy::Nothing => {}
             None => explanation.because.push("only the gateway can tell the URL, so it was not asked".into()),
         }
@@ -311,10 +309,15 @@ impl Inner {
     async fn make(&self, change: &Arc<Change>, committed: &ConfigFile) -> Result<Vec<String>, RouteError> {
         let mut warnings = Vec::new();
         let write = Arc::clone(change);
+        // To connect takes a gateway about as long as to answer, so it does that while the disk is busy.
+        let known = lock(&self.answered).clone();
+        let opening = tokio::spawn(async move { Connection::open(&known?).await.ok() });
         warnings.extend(blocking(move || write.write()).await?);
+        let open = if opening.is_finished() { opening.await.ok().flatten() } else { None };
         let confirm = Arc::clone(change);
         // Both to their end, so that nothing is still being written when all of it is put back.
-        let (taken, confirmed) = tokio::join!(self.take_over(change, committed), blocking(move || confirm.confirm()));
+        let (taken, confirmed) =
+            tokio::join!(self.take_over(change, committed, open), blocking(move || confirm.confirm()));
         warnings.extend(taken?);
         confirmed?;
         Ok(warnings)
@@ -332,11 +335,16 @@ impl Inner {
 
     /// Has the gateway take the change over, and asks it what it uses. A warning, not an error, is a gateway that does not
     /// run or cannot be asked, and a service the change is not about: others must not suffer from it.
-    async fn take_over(&self, change: &Change, committed: &ConfigFile) -> Result<Option<String>, RouteError> {
+    async fn take_over(
+        &self,
+        change: &Change,
+        committed: &ConfigFile,
+        open: Option<Connection>,
+    ) -> Result<Option<String>, RouteError> {
         self.set_seen(Seen::new());
         let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
         let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
-        let ask = async |base: &Url, settle| {
+        let ask = async |base: &Url, settle, open| {
             let question = Question {
                 base,
                 site: &change.site,
@@ -346,7 +354,7 @@ impl Inner {
                 named: &change.plan.services,
                 services: &services,
             };
-            self.probe.verify(&question, settle).await
+            probe::verify(&question, settle, open).await
         };
         // The question itself has OPcache look at the files again. Only a gateway whose answer does not prove that it
         // knows them then is reloaded, which costs it the connections that are kept alive.
@@ -357,7 +365,7 @@ impl Inner {
             let answered = lock(&self.answered).clone();
             let url = if answered.is_some() { answered } else { self.url().await };
             if let Some(url) = url
-                && let Verdict::Taken(seen) = ask(&url, Duration::ZERO).await?
+                && let Verdict::Taken(seen) = ask(&url, Duration::ZERO, open).await?
                 // Some values can be had only by those who use them.
                 && (is_of_requests || named.iter().all(|service| seen.contains_key(service)))
             {
@@ -378,7 +386,7 @@ impl Inner {
             }
         }
         let Some(url) = url else { return Ok(None) };
-        let verdict = ask(&url, self.config.settle_timeout).await?;
+        let verdict = ask(&url, self.config.settle_timeout, None).await?;
         *lock(&self.answered) = matches!(verdict, Verdict::Taken(_)).then_some(url);
         self.judge(change, verdict)
     }
@@ -397,7 +405,7 @@ impl Inner {
             named: &BTreeSet::new(),
             services: &[],
         };
-        if let Err(error) = self.probe.verify(&question, Duration::ZERO).await {
+        if let Err(error) = probe::verify(&question, Duration::ZERO, None).await {
             tracing::warn!(%error, "the previous routes were put back but the gateway was not asked again");
         }
     }

@@ -8,18 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
+use hyper::{Method, StatusCode};
 use sdp_core::model::names::ServiceName;
+use sdp_core::problem::chain;
 use sdp_core::{RouteError, TargetAnswer};
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::atomic;
-use crate::config::ConfigError;
 use crate::error::io_error;
+use crate::http::{Connection, HttpError, dial};
 use crate::php;
 use crate::site::{PROBE, Site};
 use crate::table::Seen;
@@ -35,9 +34,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pause between questions.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Largest answer that is read, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
 
 /// What a service's URL must be, or must no longer be, for the gateway to have taken a change over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +53,6 @@ pub(crate) enum Verdict {
     Differs { uses: BTreeMap<ServiceName, String>, seen: Seen },
     /// It chooses routes per request by another table than the one that was written.
     OtherTable,
-}
-
-/// Asks one gateway.
-#[derive(Debug, Clone)]
-pub(crate) struct Probe {
-    client: Client,
 }
 
 /// One question: of which gateway, about which file.
@@ -125,104 +115,92 @@ impl Answer {
     }
 }
 
-impl Probe {
-    pub(crate) fn new() -> Result<Self, ConfigError> {
-        let client = Client::builder()
-            .timeout(ANSWER)
-            .redirect(Policy::none())
-            // It is this machine's gateway; a proxy could not reach it.
-            .no_proxy()
-            // A worker that a reload retires closes its idle connections.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(ConfigError::Client)?;
-        Ok(Self { client })
+/// Asks until the gateway is as expected, at most for `settle`; first over the connection that is open to it, if one is.
+pub(crate) async fn verify(
+    question: &Question<'_>,
+    settle: Duration,
+    mut open: Option<Connection>,
+) -> Result<Verdict, RouteError> {
+    let Question { site, config, expected, table, named, services, .. } = *question;
+    let file = ProbeFile::lay(site, config)?;
+    let mut url = question.base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend([".sdp", &file.name]);
     }
-
-    /// Asks until the gateway is as expected, at most for `settle`.
-    pub(crate) async fn verify(&self, question: &Question<'_>, settle: Duration) -> Result<Verdict, RouteError> {
-        let Question { site, config, expected, table, named, services, .. } = *question;
-        let file = ProbeFile::lay(site, config)?;
-        let mut url = question.base.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend([".sdp", &file.name]);
-        }
-        let start = Instant::now();
-        loop {
-            match self.ask(&url).await {
-                Ok(answer) => {
-                    let uses = answer.differences(expected);
-                    let seen = || answer.seen(expected, services);
-                    if table.is_some() && answer.table.as_deref() != table {
-                        if start.elapsed() >= settle {
-                            return Ok(Verdict::OtherTable);
-                        }
-                        sleep(PAUSE).await;
-                        continue;
+    let start = Instant::now();
+    loop {
+        match ask(&url, open.take()).await {
+            Ok(answer) => {
+                let uses = answer.differences(expected);
+                let seen = || answer.seen(expected, services);
+                if table.is_some() && answer.table.as_deref() != table {
+                    if start.elapsed() >= settle {
+                        return Ok(Verdict::OtherTable);
                     }
-                    if uses.is_empty() {
-                        return Ok(Verdict::Taken(seen()));
-                    }
-                    let wait =
-                        if uses.keys().any(|service| named.contains(service)) { settle } else { settle.min(PATIENCE) };
-                    if start.elapsed() >= wait {
-                        return Ok(Verdict::Differs { uses, seen: seen() });
-                    }
+                    sleep(PAUSE).await;
+                    continue;
                 }
-                Err(reason) if start.elapsed() >= settle.min(PATIENCE) => return Ok(Verdict::Unknown(reason)),
-                Err(_) => {}
+                if uses.is_empty() {
+                    return Ok(Verdict::Taken(seen()));
+                }
+                let wait =
+                    if uses.keys().any(|service| named.contains(service)) { settle } else { settle.min(PATIENCE) };
+                if start.elapsed() >= wait {
+                    return Ok(Verdict::Differs { uses, seen: seen() });
+                }
             }
-            sleep(PAUSE).await;
+            Err(reason) if start.elapsed() >= settle.min(PATIENCE) => return Ok(Verdict::Unknown(reason)),
+            Err(_) => {}
         }
+        sleep(PAUSE).await;
     }
+}
 
-    /// Whether the service at `url` answers, asked once and without redirects.
-    pub(crate) async fn target(&self, url: &Url) -> TargetAnswer {
-        let silent = |error: &dyn std::error::Error| {
-            let mut deepest = error;
+/// Whether the service at `url` answers, asked once and without redirects.
+pub(crate) async fn target(url: &Url) -> TargetAnswer {
+    let asked = timeout(TARGET_ANSWER, async {
+        if url.scheme() == "http" {
+            let (status, _) = Connection::open(url).await?.send(Method::HEAD, url).await?;
+            return Ok(TargetAnswer::Status(status.as_u16()));
+        }
+        // Whether the gateway trusts its certificate is the gateway's to know.
+        dial(url).await?;
+        Ok::<_, HttpError>(TargetAnswer::Connected)
+    });
+    match asked.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            let mut deepest: &dyn std::error::Error = &error;
             while let Some(source) = deepest.source() {
                 deepest = source;
             }
             TargetAnswer::Silent(deepest.to_string())
-        };
-        if url.scheme() == "http" {
-            return match self.client.head(url.clone()).timeout(TARGET_ANSWER).send().await {
-                Ok(response) => TargetAnswer::Status(response.status().as_u16()),
-                Err(error) if error.is_timeout() => TargetAnswer::Silent(format!("no answer within {TARGET_ANSWER:?}")),
-                Err(error) => silent(&error),
-            };
         }
-        // Whether the gateway trusts its certificate is the gateway's to know.
-        let address = url.host_str().zip(url.port_or_known_default());
-        let Some((host, port)) = address else { return TargetAnswer::Silent("it names no host".into()) };
-        let host = host.trim_matches(['[', ']']);
-        match timeout(TARGET_ANSWER, TcpStream::connect((host, port))).await {
-            Ok(Ok(_)) => TargetAnswer::Connected,
-            Ok(Err(error)) => silent(&error),
-            Err(_) => TargetAnswer::Silent(format!("no connection within {TARGET_ANSWER:?}")),
-        }
+        Err(_) => TargetAnswer::Silent(format!("no answer within {TARGET_ANSWER:?}")),
     }
+}
 
-    async fn ask(&self, url: &Url) -> Result<Answer, String> {
-        let mut response = self.client.get(url.clone()).send().await.map_err(|error| {
-            let cause = if error.is_timeout() { "does not answer" } else { "cannot be reached" };
-            format!("{url} {cause}")
-        })?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("{url} answered {}", response.status()));
+async fn ask(url: &Url, open: Option<Connection>) -> Result<Answer, String> {
+    let exchange = async {
+        // The gateway may have closed it meanwhile.
+        if let Some(open) = open
+            && let Ok(answered) = open.send(Method::GET, url).await
+        {
+            return Ok(answered);
         }
-        let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Ok(Some(_)) => return Err(format!("{url} answered too much")),
-                Err(_) => return Err(format!("{url} broke off its answer")),
-            }
-        }
-        serde_json::from_slice(&body)
-            .map_err(|_| format!("{url} was not run as PHP, or the configuration ended the program"))
+        Connection::open(url).await?.send(Method::GET, url).await
+    };
+    let (status, body) = match timeout(ANSWER, exchange).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(HttpError::Connect(_))) => return Err(format!("{url} cannot be reached")),
+        Ok(Err(error)) => return Err(format!("{url} did not answer properly: {}", chain(&error))),
+        Err(_) => return Err(format!("{url} does not answer")),
+    };
+    if status != StatusCode::OK {
+        return Err(format!("{url} answered {status}"));
     }
+    serde_json::from_slice(&body)
+        .map_err(|_| format!("{url} was not run as PHP, or the configuration ended the program"))
 }
 
 /// The file the gateway is asked through. Removed when dropped.
@@ -246,6 +224,45 @@ impl Drop for ProbeFile {
     fn drop(&mut self) {
         if let Err(error) = atomic::remove(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "failed to remove a probe file; the next change will");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_opened_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("http://{}/ask.php", listener.local_addr().unwrap()).parse().unwrap();
+        let open = Connection::open(&url).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let asking = tokio::spawn(async move { ask(&url, Some(open)).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+        }
+        assert!(request.starts_with(b"GET /ask.php HTTP/1.1\r\nhost: 127.0.0.1:"), "{request:?}");
+        let body = r#"{"keys": {}, "constants": {}, "table": "v1"}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        assert_eq!(asking.await.unwrap().unwrap().table.as_deref(), Some("v1"));
+    }
+
+    #[tokio::test]
+    async fn a_target_that_nobody_serves_is_told_with_the_reason() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        for scheme in ["http", "https"] {
+            let url: Url = format!("{scheme}://{address}/").parse().unwrap();
+            let answer = target(&url).await;
+            assert!(matches!(&answer, TargetAnswer::Silent(reason) if reason.contains("refused")), "{answer:?}");
         }
     }
 }

@@ -6,8 +6,8 @@ use axum::extract::State;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use sdp_core::{
-    AuditSubject, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget, Sandbox,
-    SandboxName, ServiceName, ServiceUrl, TakenRoute,
+    Agent, AuditSubject, ErrorCode, InstanceKey, Override, OverrideKind, RouteChanges, RouteTable, RouteTarget,
+    Sandbox, SandboxName, ServiceName, ServiceUrl, TakenRoute,
     api::{SetRoute, SetRoutes, audit::AuditAction, routing::LostRoute},
 };
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     ApiError, AppState,
     auth::SignedIn,
-    routing::gateway_of,
+    routing::{gateway_among, gateway_of},
     store::{Claim, Deed, RoutesSet},
 };
 
@@ -93,7 +93,8 @@ pub(crate) async fn set(
 ) -> Result<RouteTable, ApiError> {
     let _turn = state.routing().turn().await;
     let sandbox = find_live(state, sandbox).await?;
-    let gateway = gateway_of(state, Some(&sandbox)).await?;
+    let agents = state.hub().agents().await?;
+    let gateway = gateway_among(state, &agents, Some(&sandbox)).await?;
     let own = gateway.own.is_some();
     let has_end = wanted.routes.values().any(|(_, claim)| claim.expires_at.is_some());
     if own && has_end && signed_in.is_some() {
@@ -108,7 +109,7 @@ pub(crate) async fn set(
                 services.insert(service.clone(), None);
                 continue;
             }
-            RouteTarget::Sandbox => (own_url(state, &sandbox.name, service).await?, OverrideKind::Sandbox),
+            RouteTarget::Sandbox => (own_url(state, &agents, &sandbox.name, service).await?, OverrideKind::Sandbox),
             RouteTarget::Url(url) => (url.clone(), OverrideKind::Custom),
         };
         let target = Override::new(url, kind, sandbox.name.clone());
@@ -171,13 +172,13 @@ fn deeds(signed_in: Option<&SignedIn>, sandbox: &Sandbox, wanted: &Wanted, taken
     set.chain(taken).collect()
 }
 
-/// Where the sandbox's own deployment of a service answers.
+/// Where the sandbox's own deployment of a service answers, which one of these agents runs.
 pub(crate) async fn own_url(
     state: &AppState,
+    agents: &[Agent],
     sandbox: &SandboxName,
     service: &ServiceName,
 ) -> Result<ServiceUrl, ApiError> {
-    let agents = state.hub().agents().await?;
     let infos = agents.iter().filter_map(|agent| agent.inventory.as_ref()).flat_map(|inventory| &inventory.repos);
     let mut repos: Vec<_> =
         infos.filter(|info| info.service.as_ref() == Some(service)).map(|info| &info.name).collect();

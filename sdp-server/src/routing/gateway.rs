@@ -66,19 +66,27 @@ async fn shared_among(
 
 /// The gateway whose routes are the sandbox's: its own, if it brings one, or the shared one.
 pub(crate) async fn gateway_of(state: &AppState, sandbox: Option<&Sandbox>) -> Result<Gateway, ApiError> {
-    let agents = state.hub().agents().await?;
+    gateway_among(state, &state.hub().agents().await?, sandbox).await
+}
+
+/// As [`gateway_of`], where all agents are known already.
+pub(crate) async fn gateway_among(
+    state: &AppState,
+    agents: &[Agent],
+    sandbox: Option<&Sandbox>,
+) -> Result<Gateway, ApiError> {
     let own = match sandbox {
-        Some(sandbox) => own_among(state, &agents, sandbox).await?,
+        Some(sandbox) => own_among(state, agents, sandbox).await?,
         None => None,
     };
     let agent = match &own {
         Some(own) => own.agent.clone(),
-        None => shared_among(state, &agents, sandbox).await?.ok_or_else(|| {
+        None => shared_among(state, agents, sandbox).await?.ok_or_else(|| {
             ApiError::new(ErrorCode::NotFound, "no agent has a gateway: add [gateway] to the configuration of one")
         })?,
     };
-    let inventory = agents.into_iter().find(|known| known.name == agent).and_then(|known| known.inventory);
-    Ok(Gateway { agent, info: inventory.and_then(|inventory| inventory.gateway), own })
+    let inventory = agents.iter().find(|known| known.name == agent).and_then(|known| known.inventory.as_ref());
+    Ok(Gateway { agent, info: inventory.and_then(|inventory| inventory.gateway.clone()), own })
 }
 
 /// The gateway that a sandbox brings: its newest deployment of the gateway's repo that runs or ran.

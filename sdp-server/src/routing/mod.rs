@@ -23,7 +23,7 @@ use sdp_core::{
 use tokio::sync::Notify;
 
 pub(crate) use self::{
-    gateway::{Gateway, gateway_of, own_gateway, shared_of},
+    gateway::{Gateway, gateway_among, gateway_of, own_gateway, shared_of},
     sync::run,
 };
 use crate::hub::{Hub, RequestError};

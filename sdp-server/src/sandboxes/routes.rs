@@ -44,7 +44,7 @@ type Routes = BTreeMap<ServiceName, (RouteTarget, Claim)>;
 /// What is to be set, and the services that no deployment of the sandbox serves.
 async fn wanted(state: &AppState, record: &SandboxRecord) -> Result<(Routes, Vec<String>), ApiError> {
     let name = &record.sandbox.name;
-    let claims = state.store().claims(name).await?;
+    let (claims, agents) = (state.store().claims(name).await?, state.hub().agents().await?);
     let (mut routes, mut missing) = (BTreeMap::new(), Vec::new());
     for (service, target) in &record.shape.routes {
         let claim = claims.get(service).cloned().unwrap_or_default();
@@ -53,7 +53,7 @@ async fn wanted(state: &AppState, record: &SandboxRecord) -> Result<(Routes, Vec
             // The gateway's own default is what there is without doing anything.
             RouteTarget::Ocp => {}
             _ if is_over => {}
-            RouteTarget::Sandbox if api::own_url(state, name, service).await.is_err() => {
+            RouteTarget::Sandbox if api::own_url(state, &agents, name, service).await.is_err() => {
                 missing.push(service.to_string());
             }
             _ => drop(routes.insert(service.clone(), (target.clone(), claim))),

@@ -105,9 +105,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn running(&self, key: &InstanceKey) -> Result<Option<Deployment>, StoreError> {
-        let key = key.clone();
         self.readers
-            .read(move |connection| {
+            .look(|connection| {
                 let query = "SELECT * FROM deployments
                     WHERE state = 'running' AND repo = :repo AND sandbox IS :sandbox
                     ORDER BY id DESC LIMIT 1";

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
+use std::iter;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -29,13 +30,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn write_unsynced(files: &[(&Path, &[u8])]) -> io::Result<()> {
     let prepare = |(path, bytes): &(&Path, &[u8])| prepare(path, bytes, regular(path)?.as_ref(), Sync::Content);
     // The disk has them all to do at once.
-    let prepared: Vec<_> = thread::scope(|scope| {
-        let writing: Vec<_> = files.iter().map(|file| scope.spawn(|| prepare(file))).collect();
+    let prepared: io::Result<Vec<_>> = thread::scope(|scope| {
+        let Some((first, rest)) = files.split_first() else { return Ok(Vec::new()) };
+        let rest: Vec<_> = rest.iter().map(|file| scope.spawn(|| prepare(file))).collect();
         let broken = |_| Err(io::Error::other("a file could not be written"));
-        writing.into_iter().map(|writing| writing.join().unwrap_or_else(broken)).collect()
+        let rest = rest.into_iter().map(|writing| writing.join().unwrap_or_else(broken));
+        iter::once(prepare(first)).chain(rest).collect()
     });
-    let prepared = prepared.into_iter().collect::<io::Result<Vec<_>>>()?;
-    for ((path, bytes), temporary) in files.iter().zip(prepared) {
+    for ((path, bytes), temporary) in files.iter().zip(prepared?) {
         temporary.put_in_place_of(path)?;
         read_back(path, bytes)?;
     }

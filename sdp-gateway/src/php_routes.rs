@@ -344,12 +344,14 @@ impl Inner {
         self.set_seen(Seen::new());
         let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
         let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
+        let is_of_requests = change.is_of_requests_alone();
         let ask = async |base: &Url, settle, open| {
             let question = Question {
                 base,
                 site: &change.site,
                 config: &self.config.config,
                 expected: &expected,
+                is_of_requests,
                 table: change.plan.version.as_deref(),
                 named: &change.plan.services,
                 services: &services,
@@ -360,7 +362,6 @@ impl Inner {
         // knows them then is reloaded, which costs it the connections that are kept alive.
         let named = &change.plan.services;
         let can_prove = !named.is_empty() && named.iter().all(|service| expected.contains_key(service));
-        let is_of_requests = change.is_of_requests_alone();
         if is_of_requests || can_prove {
             let answered = lock(&self.answered).clone();
             let url = if answered.is_some() { answered } else { self.url().await };
@@ -401,6 +402,7 @@ impl Inner {
             site,
             config: &self.config.config,
             expected: &BTreeMap::new(),
+            is_of_requests: false,
             table: None,
             named: &BTreeSet::new(),
             services: &[],

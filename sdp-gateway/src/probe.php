@@ -24,11 +24,11 @@ function sdp_urls($values, &$urls, $depth)
     }
 }
 
-// What SDP writes is compiled anew: OPcache may never look at a file again.
+// What SDP wrote is compiled anew: OPcache may never look at a file again. Nothing else, as that costs it memory.
 $sdp_config = dirname(__DIR__) . '/' . SDP_CONFIG;
 $sdp_table = __DIR__ . '/routes.php';
 if (function_exists('opcache_invalidate')) {
-    foreach (array($sdp_config, $sdp_table, __DIR__ . '/request.php') as $sdp_file) {
+    foreach (SDP_WRITTEN as $sdp_file) {
         @opcache_invalidate($sdp_file, true);
     }
 }

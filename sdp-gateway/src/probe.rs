@@ -65,6 +65,8 @@ pub(crate) struct Question<'a> {
     pub(crate) config: &'a Path,
     /// What should be so.
     pub(crate) expected: &'a BTreeMap<ServiceName, Expected>,
+    /// Whether nothing was written but the table of routes per request.
+    pub(crate) is_of_requests: bool,
     /// The version of the table of routes per request, if there should be one.
     pub(crate) table: Option<&'a str>,
     /// The services that the change is about, and which are worth the whole wait.
@@ -121,8 +123,8 @@ pub(crate) async fn verify(
     settle: Duration,
     mut open: Option<Connection>,
 ) -> Result<Verdict, RouteError> {
-    let Question { site, config, expected, table, named, services, .. } = *question;
-    let file = ProbeFile::lay(site, config)?;
+    let Question { site, config, expected, is_of_requests, table, named, services, .. } = *question;
+    let file = ProbeFile::lay(site, config, is_of_requests)?;
     let mut url = question.base.clone();
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend([".sdp", &file.name]);
@@ -210,11 +212,15 @@ struct ProbeFile {
 }
 
 impl ProbeFile {
-    fn lay(site: &Site, config: &Path) -> Result<Self, RouteError> {
+    fn lay(site: &Site, config: &Path, is_of_requests: bool) -> Result<Self, RouteError> {
         let name = format!("{PROBE}{:032x}.php", rand::random::<u128>());
         let config = php::single_quoted(&config.to_string_lossy());
         let file = Self { path: site.own.join(&name), name };
-        let text = include_str!("probe.php").replace("SDP_CONFIG", &config);
+        let written = match is_of_requests {
+            true => "array($sdp_table)",
+            false => "array($sdp_config, $sdp_table, __DIR__ . '/request.php')",
+        };
+        let text = include_str!("probe.php").replace("SDP_CONFIG", &config).replace("SDP_WRITTEN", written);
         atomic::write_passing(&file.path, text.as_bytes()).map_err(|error| io_error("write", &file.path, error))?;
         Ok(file)
     }

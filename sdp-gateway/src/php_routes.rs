@@ -9,6 +9,7 @@ use sdp_core::model::names::{BranchName, ServiceName};
 use sdp_core::model::repo::Checkout;
 use sdp_core::model::route::{RouteChanges, RouteDefaults, RouteTable};
 use sdp_core::{Clock, Explanation, RepoSource, RouteError, RouteQuestion, RouteStore, ServedBy, SystemClock};
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::atomic;
@@ -309,15 +310,23 @@ impl Inner {
     async fn make(&self, change: &Arc<Change>, committed: &ConfigFile) -> Result<Vec<String>, RouteError> {
         let mut warnings = Vec::new();
         let write = Arc::clone(change);
+        let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
+        // The question itself has OPcache look at the files again. Only a gateway whose answer does not prove that it
+        // knows them then is reloaded, which costs it the connections that are kept alive.
+        let named = &change.plan.services;
+        let can_prove = !named.is_empty() && named.iter().all(|service| expected.contains_key(service));
+        let ask_first = change.is_of_requests_alone() || can_prove;
         // To connect takes a gateway about as long as to answer, so it does that while the disk is busy.
-        let known = lock(&self.answered).clone();
-        let opening = tokio::spawn(async move { Connection::open(&known?).await.ok() });
+        let known = lock(&self.answered).clone().filter(|_| ask_first);
+        let opening = AbortOnDropHandle::new(tokio::spawn(async move { Connection::open(&known?).await.ok() }));
         warnings.extend(blocking(move || write.write()).await?);
         let open = if opening.is_finished() { opening.await.ok().flatten() } else { None };
         let confirm = Arc::clone(change);
         // Both to their end, so that nothing is still being written when all of it is put back.
-        let (taken, confirmed) =
-            tokio::join!(self.take_over(change, committed, open), blocking(move || confirm.confirm()));
+        let (taken, confirmed) = tokio::join!(
+            self.take_over(change, committed, &expected, ask_first, open),
+            blocking(move || confirm.confirm())
+        );
         warnings.extend(taken?);
         confirmed?;
         Ok(warnings)
@@ -335,14 +344,17 @@ impl Inner {
 
     /// Has the gateway take the change over, and asks it what it uses. A warning, not an error, is a gateway that does not
     /// run or cannot be asked, and a service the change is not about: others must not suffer from it.
+    ///
+    /// With `ask_first` it is asked before it is reloaded, over the connection that is `open` to it, if one is.
     async fn take_over(
         &self,
         change: &Change,
         committed: &ConfigFile,
+        expected: &BTreeMap<ServiceName, Expected>,
+        ask_first: bool,
         open: Option<Connection>,
     ) -> Result<Option<String>, RouteError> {
         self.set_seen(Seen::new());
-        let expected = expected(committed, &change.before.overrides, &change.plan.claims.overrides);
         let services: Vec<ServiceName> = defaults::of(committed).into_keys().collect();
         let is_of_requests = change.is_of_requests_alone();
         let ask = async |base: &Url, settle, open| {
@@ -350,7 +362,7 @@ impl Inner {
                 base,
                 site: &change.site,
                 config: &self.config.config,
-                expected: &expected,
+                expected,
                 is_of_requests,
                 table: change.plan.version.as_deref(),
                 named: &change.plan.services,
@@ -358,11 +370,8 @@ impl Inner {
             };
             probe::verify(&question, settle, open).await
         };
-        // The question itself has OPcache look at the files again. Only a gateway whose answer does not prove that it
-        // knows them then is reloaded, which costs it the connections that are kept alive.
         let named = &change.plan.services;
-        let can_prove = !named.is_empty() && named.iter().all(|service| expected.contains_key(service));
-        if is_of_requests || can_prove {
+        if ask_first {
             let answered = lock(&self.answered).clone();
             let url = if answered.is_some() { answered } else { self.url().await };
             if let Some(url) = url

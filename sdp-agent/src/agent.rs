@@ -184,7 +184,7 @@ impl Agent {
     pub async fn shutdown(self) {
         // A disk that stays full must not keep it from stopping.
         self.outbox.close();
-        self.outputs.end_all();
+        self.outputs.close().await;
         self.work.shutdown().await;
         let (mut state, mut changes) = (self.state.clone(), self.outbox.changes());
         let sent = async {
@@ -200,7 +200,12 @@ impl Agent {
         if tokio::time::timeout(self.timing.farewell, sent).await.is_err() {
             tracing::warn!("the server did not acknowledge the last events in time; they wait on disk");
         }
-        if tokio::time::timeout(self.timing.farewell, self.deployer.commands_ended()).await.is_err() {
+        let commands = async {
+            // One that was about to begin is let go as well.
+            self.outputs.let_go().await;
+            self.deployer.commands_ended().await;
+        };
+        if tokio::time::timeout(self.timing.farewell, commands).await.is_err() {
             tracing::warn!("a command that was told to end has not ended in time");
         }
         self.stop.cancel();

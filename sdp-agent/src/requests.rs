@@ -4,8 +4,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
 use sdp_core::{
-    Branch, Credentials, DeployError, Deployer, ErrorCode, Examination, ExecCommand, ExecEvent, ExecEvents, Gateways,
-    InstanceKey, Problem, RepoSource, RouteStore, SandboxName, api,
+    Branch, Credentials, DeployError, Deployer, ErrorCode, Examination, ExecCommand, ExecEvent, Gateways, InstanceKey,
+    Problem, RepoSource, RouteStore, SandboxName, api,
     problem::chain,
     protocol::{CredentialsFrame, Outcome, OutputStep, Reply, ReplyBody, Request, RequestBody},
 };
@@ -16,7 +16,7 @@ use crate::{
     AgentConfig,
     config::DeployerConfig,
     disk, doctor,
-    output::{self, Outputs, Piece},
+    output::{Command, Outputs, Piece},
     redact::Redactor,
     work::Work,
 };
@@ -105,11 +105,11 @@ impl Requests {
                 let Piece { mut lines, ended, exit_code } = match step {
                     OutputStep::Begin(options) => {
                         let lines = self.deployer.logs(&key, options).await.map_err(|error| Problem::from(&error))?;
-                        self.outputs.begin(reader, lines.map_ok(ExecEvent::Line).boxed(), false).await?
+                        self.outputs.begin(reader, lines.map_ok(ExecEvent::Line).boxed()).await?
                     }
                     OutputStep::Exec(command) => {
-                        let events = self.run(&key, &command, &cancel).await?;
-                        self.outputs.begin(reader, events, true).await?
+                        let command = self.run(&key, &command, &cancel).await?;
+                        self.outputs.begin_command(reader, command).await?
                     }
                     // The answer has to be there before the deadline, or what it holds is lost.
                     OutputStep::Next => self.outputs.go_on(reader, deadline / 2).await?,
@@ -176,16 +176,20 @@ impl Requests {
         key: &InstanceKey,
         command: &ExecCommand,
         cancel: &CancellationToken,
-    ) -> Result<ExecEvents, Problem> {
-        let DeployerConfig { exec, exec_timeout, .. } = self.config.deployer;
+    ) -> Result<Command, Problem> {
+        let DeployerConfig { exec, exec_timeout: limit, .. } = self.config.deployer;
         if !exec {
             return Err(api::exec::not_allowed_by(&self.config.name));
         }
-        self.outputs.admit_command()?;
+        let place = self.outputs.admit_command()?;
         tracing::info!(%key, program = command.program(), "running a command");
-        let begun = cancel.run_until_cancelled(self.deployer.exec(key, command)).await;
-        let events = begun.unwrap_or(Err(DeployError::Cancelled)).map_err(|error| Problem::from(&error))?;
-        Ok(output::within(exec_timeout, events))
+        let begun = tokio::select! {
+            begun = self.deployer.exec(key, command) => begun,
+            () = cancel.cancelled() => Err(DeployError::Cancelled),
+            () = self.outputs.closed().cancelled() => Err(DeployError::Cancelled),
+        };
+        let events = begun.map_err(|error| Problem::from(&error))?;
+        Ok(Command { events, place, limit })
     }
 
     fn redact(&self, examination: &mut Examination) {

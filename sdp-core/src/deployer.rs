@@ -288,6 +288,15 @@ pub trait Deployer: std::fmt::Debug + Send + Sync {
     /// Returns when the commands that were let go have ended, or are known not to: for who is about to exit.
     async fn commands_ended(&self) {}
 
+    /// Ends the commands of this deployer's instances that an earlier process began and did not live to end. They are told
+    /// apart from this one's by nothing: it is done before any is run.
+    ///
+    /// # Errors
+    /// [`DeployError::Engine`].
+    async fn end_left_commands(&self) -> Result<(), DeployError> {
+        Ok(())
+    }
+
     /// CPU and memory in use now. May take a second, which is the time it is measured over.
     ///
     /// # Errors

@@ -355,7 +355,7 @@ impl Deployer for DockerDeployer {
         match probe {
             HealthProbe::Http(path) => Ok(probe::http(&self.client, address, path).await),
             HealthProbe::Tcp => Ok(probe::tcp(address).await),
-            HealthProbe::Command(command) => engine.check(&instance.id, command).await,
+            HealthProbe::Command(command) => engine.check(&instance.key, &instance.id, command).await,
         }
     }
 
@@ -469,13 +469,17 @@ impl Deployer for DockerDeployer {
         let found = self.current(key).await?;
         let state = self.engine.inspected(&found).await?.map(|instance| instance.state);
         match state.ok_or_else(|| DeployError::NotFound { key: key.clone() })? {
-            InstanceState::Running => self.engine.exec(&found.id, command.arguments()).await,
+            InstanceState::Running => self.engine.exec(key, &found.id, command.arguments()).await,
             state => Err(DeployError::NotRunning { key: key.clone(), state }),
         }
     }
 
     async fn commands_ended(&self) {
         self.engine.commands_ended().await;
+    }
+
+    async fn end_left_commands(&self) -> Result<(), DeployError> {
+        self.engine.end_left_commands(&self.config.owner).await
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {

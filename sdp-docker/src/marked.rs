@@ -45,17 +45,31 @@ pub(crate) fn of_a_command() -> String {
     format!("{COMMAND_MARK}={}", Uuid::now_v7())
 }
 
-/// Kills every process with this variable but those of the process group `keep`.
-pub(crate) fn kill_marked(mark: &str, keep: Option<i32>) {
-    let mut doubts = 0;
+/// What every such mark begins with.
+pub(crate) fn of_any_command() -> String {
+    format!("{COMMAND_MARK}=")
+}
+
+/// The mark of a process of this machine that a command is, as far as that may be seen.
+pub(crate) fn command_of(pid: i64) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let mark = variables.find(|variable| variable.starts_with(of_any_command().as_bytes()))?;
+    String::from_utf8(mark.to_vec()).ok()
+}
+
+/// Kills every process with this variable but those of the process group `keep`. Whether there was any.
+pub(crate) fn kill_marked(mark: &str, keep: Option<i32>) -> bool {
+    let (mut doubts, mut found) = (0, false);
     for _ in 0..PASSES {
         let look = look(mark, keep);
         if look.found.is_empty() {
             doubts += 1;
             if !look.doubtful || doubts > DOUBTFUL_PASSES {
-                return;
+                return found;
             }
         }
+        found |= !look.found.is_empty();
         for pid in look.found {
             // It may have ended by itself meanwhile.
             let _ = kill_process(pid, Signal::KILL);
@@ -63,6 +77,7 @@ pub(crate) fn kill_marked(mark: &str, keep: Option<i32>) {
         std::thread::sleep(PAUSE);
     }
     tracing::warn!(mark, "some of its processes cannot be killed");
+    found
 }
 
 fn look(mark: &str, keep: Option<i32>) -> Look {

@@ -15,7 +15,7 @@ use sdp_core::{
     HealthProbe, Instance, InstanceKey, InstanceState, InstanceStats, LogLines, LogOptions, Probe, RecipeKind,
     Replacement, Stage,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     build::{self, Builds},
@@ -53,6 +53,8 @@ struct Shared {
     builds: Builds,
     /// The exit codes of programs that this deployer started, by instance.
     exits: Mutex<HashMap<String, i64>>,
+    /// The commands that are being ended.
+    ending: TaskTracker,
 }
 
 impl ProcessDeployer {
@@ -71,7 +73,10 @@ impl ProcessDeployer {
             marked::kill(record.instance.deployment, record.process.map(ProcessId::group));
         }
         let builds = Builds::new(config.keep_builds);
-        Ok(Self { shared: Arc::new(Shared { config, journal, client, builds, exits: Mutex::default() }) })
+        let ending = TaskTracker::new();
+        // It takes more all the same, and then those that wait know when there is none.
+        ending.close();
+        Ok(Self { shared: Arc::new(Shared { config, journal, client, builds, exits: Mutex::default(), ending }) })
     }
 
     /// Ends everything that runs and forgets it.
@@ -447,9 +452,13 @@ impl Deployer for ProcessDeployer {
     async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
         let record = self.find(key)?;
         match self.now(&record).state {
-            InstanceState::Running => exec::run(&record, command),
+            InstanceState::Running => exec::run(&record, command, &self.shared.ending),
             state => Err(DeployError::NotRunning { key: key.clone(), state }),
         }
+    }
+
+    async fn commands_ended(&self) {
+        self.shared.ending.wait().await;
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {

@@ -390,7 +390,7 @@ impl Deployer for SwarmDeployer {
             HealthProbe::Http(path) => Ok(probe::http(&self.client, address, path).await),
             HealthProbe::Tcp => Ok(probe::tcp(address).await),
             HealthProbe::Command(command) => match services::container(runs) {
-                Some(container) if host.is_loopback() => hasty.engine.check(container, command).await,
+                Some(container) if host.is_loopback() => hasty.engine.check(&instance.key, container, command).await,
                 _ => Err(DeployError::Config {
                     repo: instance.key.repo.to_string(),
                     reason: "its health check is a command, which cannot be run on another node; use http or tcp"
@@ -493,7 +493,7 @@ impl Deployer for SwarmDeployer {
     async fn exec(&self, key: &InstanceKey, command: &ExecCommand) -> Result<ExecEvents, DeployError> {
         let found = self.current(key).await?;
         match self.container(&found, "run a command in it").await? {
-            Some(container) => self.engine.exec(&container, command.arguments()).await,
+            Some(container) => self.engine.exec(key, &container, command.arguments()).await,
             None => {
                 let state = self.inspected(&found).await?.map_or(InstanceState::Created, |instance| instance.state);
                 Err(DeployError::NotRunning { key: key.clone(), state })
@@ -503,6 +503,10 @@ impl Deployer for SwarmDeployer {
 
     async fn commands_ended(&self) {
         self.engine.commands_ended().await;
+    }
+
+    async fn end_left_commands(&self) -> Result<(), DeployError> {
+        self.engine.end_left_commands(&self.config.owner).await
     }
 
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {

@@ -417,6 +417,11 @@ impl Deployer for MemoryDeployer {
         Ok(lines.chain(exit).map(Ok).boxed())
     }
 
+    async fn end_left_commands(&self) -> Result<(), DeployError> {
+        self.machine().commands.clear();
+        Ok(())
+    }
+
     async fn stats(&self, key: &InstanceKey) -> Result<InstanceStats, DeployError> {
         self.inspect(key).await.map(|_| InstanceStats { cpus: 0.1, memory_bytes: 1 << 20, memory_limit_bytes: None })
     }

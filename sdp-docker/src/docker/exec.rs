@@ -1,11 +1,10 @@
 //! Commands that are run in containers.
 //!
-//! The engine starts them and tells how they exited, and has no way to end one. A variable of their own marks them, which
-//! what they start inherits; so they are found again, from within the container, which needs no right on this machine
-//! but a shell in the image, or else from this machine.
+//! The engine starts them and tells how they exited. How they are ended is told in [`ending`](super::ending).
 
 use async_trait::async_trait;
 use bollard::{
+    errors::Error,
     exec::{CreateExecOptions, StartExecResults},
     models::ExecInspectResponse,
 };
@@ -13,12 +12,13 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use sdp_core::{DeployError, ExecEvent, ExecEvents, LogLine, LogStream, Probe, problem::chain};
+use sdp_core::{DeployError, ExecEvent, ExecEvents, InstanceKey, InstanceState, LogLine, LogStream, Probe};
 use tokio::runtime::Handle;
 
 use super::{
-    LOOK_AGAIN,
+    LOOK_AGAIN, ending,
     engine::{self, Engine},
+    found::state_of,
     output,
 };
 use crate::{
@@ -28,43 +28,59 @@ use crate::{
 
 const ACTION: &str = "run a command in a container";
 
-/// How often it is looked whether a command has ended that was told to.
-const LOOKS: usize = 50;
-
 /// How the engine begins to say, on the command's standard output, that it could not start it.
 const NOT_STARTED: &str = "OCI runtime exec failed: ";
 
 impl Engine {
-    /// Runs a command in a container. To let the events go before the last one ends it.
-    pub(crate) async fn exec(&self, container: &str, command: &[String]) -> Result<ExecEvents, DeployError> {
+    /// Runs a command in a container of `key`. To let the events go before the last one ends it.
+    pub(crate) async fn exec(
+        &self,
+        key: &InstanceKey,
+        container: &str,
+        command: &[String],
+    ) -> Result<ExecEvents, DeployError> {
         let mark = marked::of_a_command();
-        let id = self.create_exec(container, command, Some(&mark)).await?;
-        let running = Running { engine: self.clone(), container: container.to_owned(), id, mark, has_exited: false };
-        let lines = self.attached(&running.id).await?;
+        let place = Place { key: key.clone(), container: container.to_owned() };
+        let id = match self.create_exec(container, command, Some(&mark)).await {
+            Ok(id) => id,
+            Err(error) => return Err(self.why(&place, error).await),
+        };
+        let running = Running { engine: self.clone(), place, id, mark, has_exited: false };
+        let lines = match self.attached(&running.id).await {
+            Ok(lines) => lines,
+            Err(error) => return Err(self.why(&running.place, error).await),
+        };
         Ok(command::events(Told { running, lines, is_first: true, not_started: None }))
     }
 
-    /// Returns when the commands that were let go have ended, or cannot be ended.
-    pub(crate) async fn commands_ended(&self) {
-        self.ending.wait().await;
+    /// Runs a command in the container: its exit code decides.
+    pub(crate) async fn check(
+        &self,
+        key: &InstanceKey,
+        container: &str,
+        command: &[String],
+    ) -> Result<Probe, DeployError> {
+        match self.run(key, container, command).await {
+            Ok(Some(0)) => Ok(Probe::Healthy),
+            Ok(Some(code)) => Ok(Probe::NotYet(format!("`{}` exited with {code}", command.join(" ")))),
+            Ok(None) => Ok(Probe::NotYet(format!("`{}` did not tell how it exited", command.join(" ")))),
+            // The next look at it tells how it has ended.
+            Err(DeployError::NotRunning { state, .. }) => Ok(Probe::NotYet(format!("its container is {state}"))),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Runs a command in the container: its exit code decides.
-    pub(crate) async fn check(&self, container: &str, command: &[String]) -> Result<Probe, DeployError> {
-        let mut events = self.exec(container, command).await?;
+    async fn run(&self, key: &InstanceKey, container: &str, command: &[String]) -> Result<Option<i64>, DeployError> {
+        let mut events = self.exec(key, container, command).await?;
         while let Some(event) = events.next().await {
-            match event? {
-                ExecEvent::Line(_) => {}
-                ExecEvent::Exited(0) => return Ok(Probe::Healthy),
-                ExecEvent::Exited(code) => {
-                    return Ok(Probe::NotYet(format!("`{}` exited with {code}", command.join(" "))));
-                }
+            if let ExecEvent::Exited(code) = event? {
+                return Ok(Some(code));
             }
         }
-        Ok(Probe::NotYet(format!("`{}` did not tell how it exited", command.join(" "))))
+        Ok(None)
     }
 
-    async fn create_exec(&self, id: &str, command: &[String], mark: Option<&str>) -> Result<String, DeployError> {
+    pub(super) async fn create_exec(&self, id: &str, command: &[String], mark: Option<&str>) -> Result<String, Error> {
         let options = CreateExecOptions {
             cmd: Some(command.to_vec()),
             env: mark.map(|mark| vec![mark.to_owned()]),
@@ -72,28 +88,43 @@ impl Engine {
             attach_stderr: Some(true),
             ..Default::default()
         };
-        Ok(self.docker.create_exec(id, options).await.map_err(engine::failed(ACTION))?.id)
+        Ok(self.docker.create_exec(id, options).await?.id)
     }
 
     /// Starts a command; what it prints.
-    async fn attached(&self, id: &str) -> Result<BoxStream<'static, Result<LogLine, DeployError>>, DeployError> {
-        match self.docker.start_exec(id, None).await.map_err(engine::failed(ACTION))? {
+    pub(super) async fn attached(&self, id: &str) -> Result<BoxStream<'static, Result<LogLine, DeployError>>, Error> {
+        match self.docker.start_exec(id, None).await? {
             StartExecResults::Attached { output, .. } => Ok(output::lines(ACTION, output).boxed()),
             // Only who asks for it is answered so.
             StartExecResults::Detached => Ok(stream::empty().boxed()),
         }
     }
 
-    async fn run_to_its_end(&self, container: &str, command: &[String]) -> Result<(), DeployError> {
-        let id = self.create_exec(container, command, None).await?;
-        let mut lines = self.attached(&id).await?;
-        while lines.next().await.transpose()?.is_some() {}
-        Ok(())
+    pub(super) async fn inspect_exec(&self, id: &str) -> Result<ExecInspectResponse, Error> {
+        self.patiently(|| self.docker.inspect_exec(id)).await
     }
 
-    async fn inspect_exec(&self, id: &str) -> Result<ExecInspectResponse, DeployError> {
-        self.patiently(|| self.docker.inspect_exec(id)).await.map_err(engine::failed("tell of a command"))
+    /// Why the engine refuses: mostly, as the container has ended or is gone.
+    async fn why(&self, place: &Place, error: Error) -> DeployError {
+        if engine::is_not_found(&error) || engine::is_conflict(&error) {
+            let key = place.key.clone();
+            match self.inspect(&place.container).await {
+                Ok(None) => return DeployError::NotFound { key },
+                Ok(Some(found)) => match state_of(&found.state.unwrap_or_default()) {
+                    InstanceState::Running => {}
+                    state => return DeployError::NotRunning { key, state },
+                },
+                Err(error) => return error,
+            }
+        }
+        engine::failed(ACTION)(error)
     }
+}
+
+/// Where a command runs.
+struct Place {
+    key: InstanceKey,
+    container: String,
 }
 
 /// What a command has told and will tell.
@@ -136,7 +167,7 @@ impl Told {
 /// A command that is ended when this is dropped, unless it has exited.
 struct Running {
     engine: Engine,
-    container: String,
+    place: Place,
     id: String,
     mark: String,
     has_exited: bool,
@@ -145,16 +176,31 @@ struct Running {
 impl Running {
     /// Whether there ever was a process of it.
     async fn has_begun(&self) -> Result<bool, DeployError> {
-        Ok(self.engine.inspect_exec(&self.id).await?.pid.unwrap_or(0) != 0)
+        loop {
+            let told = self.inspect().await?;
+            // What it prints may come before the engine tells of its process.
+            match (told.pid.unwrap_or(0), told.exit_code) {
+                (0, None) => tokio::time::sleep(LOOK_AGAIN).await,
+                (0, Some(code)) => return Ok(![CANNOT_RUN, NO_PROGRAM].contains(&code)),
+                _ => return Ok(true),
+            }
+        }
     }
 
     /// Waits until it has exited: it may have closed its outputs before.
     async fn exit_code(&self) -> Result<i64, DeployError> {
         loop {
-            if let Some(code) = self.engine.inspect_exec(&self.id).await?.exit_code {
+            if let Some(code) = self.inspect().await?.exit_code {
                 return Ok(code);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn inspect(&self) -> Result<ExecInspectResponse, DeployError> {
+        match self.engine.inspect_exec(&self.id).await {
+            Ok(told) => Ok(told),
+            Err(error) => Err(self.engine.why(&self.place, error).await),
         }
     }
 }
@@ -166,43 +212,10 @@ impl Drop for Running {
         }
         // Without a runtime, the whole process ends.
         if let Ok(runtime) = Handle::try_current() {
-            let (engine, container) = (self.engine.clone(), std::mem::take(&mut self.container));
-            let end = end(engine, container, std::mem::take(&mut self.id), std::mem::take(&mut self.mark));
-            self.engine.ending.spawn_on(end, &runtime);
+            let take = std::mem::take::<String>;
+            let (container, id, mark) = (take(&mut self.place.container), take(&mut self.id), take(&mut self.mark));
+            let engine = self.engine.clone();
+            self.engine.ending.spawn_on(ending::end(engine, container, id, mark), &runtime);
         }
     }
-}
-
-/// Kills a command and what it has started.
-async fn end(engine: Engine, container: String, id: String, mark: String) {
-    // What is killed may have forked meanwhile.
-    let script = format!(
-        "i=0; while [ $i -lt 20 ]; do i=$((i+1)); found=; \
-         for p in /proc/[0-9]*; do grep -qF '{mark}' \"$p/environ\" 2>/dev/null && kill -9 \"${{p#/proc/}}\" && found=1; done; \
-         [ \"$found\" ] || exit 0; done"
-    );
-    let script = ["sh".to_owned(), "-c".to_owned(), script];
-    for _ in 0..LOOKS {
-        if let Err(error) = engine.run_to_its_end(&container, &script).await {
-            // A container that is gone has taken it along.
-            tracing::debug!(container, error = chain(&error), "a command was not looked for in its container");
-        }
-        let ended = async || match engine.inspect_exec(&id).await {
-            Ok(command) => command.running != Some(true) && command.exit_code.is_some(),
-            Err(error) => !matches!(error, DeployError::EngineAway { .. }),
-        };
-        if ended().await {
-            return;
-        }
-        let mark = mark.clone();
-        if tokio::task::spawn_blocking(move || marked::kill_marked(&mark, None)).await.is_err() || ended().await {
-            return;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    // One whose start was cut off never ran.
-    if engine.inspect_exec(&id).await.is_ok_and(|command| command.running != Some(true)) {
-        return;
-    }
-    tracing::warn!(container, mark, "a command that nobody waits for cannot be ended; it goes on in its container");
 }

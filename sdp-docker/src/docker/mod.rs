@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 mod containers;
+mod ending;
 pub(crate) mod engine;
 mod exec;
 pub(crate) mod found;

@@ -15,6 +15,7 @@ use tokio::{
     process::{self, Child},
     time::{Instant, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{journal::Record, system};
 use crate::{
@@ -28,8 +29,12 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// How long, in all, an exited command's output is waited for: what it has left behind may hold it open.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Runs a command. To let the events go before the last one ends it.
-pub(crate) fn run(record: &Record, wanted: &ExecCommand) -> Result<ExecEvents, DeployError> {
+/// How much of an exited command's output is told: what its two pipes hold, and what was read ahead. What it has left behind
+/// may print for ever.
+const DRAIN_BYTES: usize = 256 * 1024;
+
+/// Runs a command. To let the events go before the last one ends it, which `ending` tracks.
+pub(crate) fn run(record: &Record, wanted: &ExecCommand, ending: &TaskTracker) -> Result<ExecEvents, DeployError> {
     let mark = marked::of_a_command();
     let (name, value) = mark.split_once('=').unwrap_or((&mark, ""));
     let spawned = process::Command::new(wanted.program())
@@ -53,7 +58,7 @@ pub(crate) fn run(record: &Record, wanted: &ExecCommand) -> Result<ExecEvents, D
     let outputs =
         stream::select(chunks(child.stdout.take(), LogStream::Stdout), chunks(child.stderr.take(), LogStream::Stderr));
     let lines = lines::lines(outputs).boxed().fuse();
-    Ok(command::events(Running { child, mark, lines, exited: None }))
+    Ok(command::events(Running { child, mark, lines, exited: None, ending: ending.clone() }))
 }
 
 /// What a shell says of a program that is not there or cannot be run.
@@ -88,32 +93,47 @@ struct Running {
     child: Child,
     mark: String,
     lines: stream::Fuse<BoxStream<'static, Result<LogLine, DeployError>>>,
-    /// With which code, and how long its output may still be waited for.
-    exited: Option<(i64, Duration)>,
+    exited: Option<Exited>,
+    ending: TaskTracker,
+}
+
+/// A command that has exited, and what of its output may still be told.
+struct Exited {
+    code: i64,
+    /// How long it may be waited for.
+    wait: Duration,
+    bytes: usize,
 }
 
 #[async_trait]
 impl Command for Running {
     async fn next(&mut self) -> Result<ExecEvent, DeployError> {
-        let (code, left) = match &mut self.exited {
+        let exited = match &mut self.exited {
             Some(exited) => exited,
             None => tokio::select! {
                 biased;
-                // It may close its outputs and go on.
-                Some(line) = self.lines.next() => return line.map(ExecEvent::Line),
+                // First, as there may be lines for ever.
                 status = self.child.wait() => {
                     let failed = |source| DeployError::Io { action: "wait for a command".into(), source };
-                    self.exited.insert((system::exit_code(status.map_err(failed)?), DRAIN))
+                    let code = system::exit_code(status.map_err(failed)?);
+                    self.exited.insert(Exited { code, wait: DRAIN, bytes: DRAIN_BYTES })
                 }
+                // It may close its outputs and go on.
+                Some(line) = self.lines.next() => return line.map(ExecEvent::Line),
             },
         };
+        if exited.bytes == 0 {
+            return Ok(ExecEvent::Exited(exited.code));
+        }
         let began = Instant::now();
-        match timeout(*left, self.lines.next()).await {
+        match timeout(exited.wait, self.lines.next()).await {
             Ok(Some(line)) => {
-                *left = left.saturating_sub(began.elapsed());
-                line.map(ExecEvent::Line)
+                let line = line?;
+                exited.wait = exited.wait.saturating_sub(began.elapsed());
+                exited.bytes = exited.bytes.saturating_sub(line.line.len() + 1);
+                Ok(ExecEvent::Line(line))
             }
-            Ok(None) | Err(_) => Ok(ExecEvent::Exited(*code)),
+            Ok(None) | Err(_) => Ok(ExecEvent::Exited(exited.code)),
         }
     }
 }
@@ -128,7 +148,13 @@ impl Drop for Running {
             let _ = kill_process_group(group, Signal::KILL);
         }
         // What left its group; a thread of its own, as this may be the end of the runtime.
-        let mark = std::mem::take(&mut self.mark);
-        std::thread::spawn(move || marked::kill_marked(&mark, None));
+        let (mark, token) = (std::mem::take(&mut self.mark), self.ending.token());
+        let kill = move || {
+            let _token = token;
+            marked::kill_marked(&mark, None);
+        };
+        if let Err(error) = std::thread::Builder::new().spawn(kill) {
+            tracing::warn!(%error, "what a command has started was not looked for; it may go on");
+        }
     }
 }

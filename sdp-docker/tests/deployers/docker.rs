@@ -4,11 +4,11 @@ use std::{net::TcpListener, path::PathBuf, process::Command};
 
 use futures_util::{StreamExt, TryStreamExt};
 use sdp_core::{
-    DeployError, Deployer, DeploymentId, ExecCommand, ExecEvent, HostPort, Instance, InstanceKey, LogLine, LogStream,
-    Probe, Replacement,
+    DeployError, Deployer, DeploymentId, ExecCommand, ExecEvent, ExecEvents, HostPort, Instance, InstanceKey, LogLine,
+    LogStream, Probe, Replacement,
     testing::{
         MemorySink,
-        conformance::deployer::{JobFixture, Program},
+        conformance::deployer::{JobFixture, Program, Wanted},
     },
 };
 use sdp_docker::{DockerConfig, DockerDeployer, ProcessConfig, ProcessDeployer};
@@ -219,6 +219,72 @@ async fn a_command_is_ended_in_a_container_without_a_shell_too() {
     panic!("it goes on");
 }
 
+/// Begins a command that prints a line, and then hangs.
+async fn begin(jobs: &Jobs<DockerDeployer>, key: &InstanceKey, command: &ExecCommand) -> ExecEvents {
+    let mut events = jobs.deployer.exec(key, command).await.unwrap();
+    let first = events.next().await.unwrap().unwrap();
+    assert!(matches!(&first, ExecEvent::Line(line) if line.line == "begun"), "{first:?}");
+    assert!(jobs.runs(command).await);
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_clears_its_variables_is_ended_too() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("cleared").await;
+    let job = jobs.make("one", Program::Healthy);
+    jobs.start(&job).await.unwrap();
+    for script in
+        [r#"env -i sh -c 'echo begun; sleep 600; :' "$0"; :"#, r#"exec env -i sh -c 'echo begun; sleep 600; :' "$0""#]
+    {
+        let command = ExecCommand::new(["sh", "-c", script, &DeploymentId::new().to_string()]).unwrap();
+        drop(begin(&jobs, &job.key, &command).await);
+        jobs.deployer.commands_ended().await;
+        assert!(!jobs.runs(&command).await, "{script}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_a_deployer_that_died_are_ended_and_those_of_others_are_not() {
+    let _turn = NAMES.lock().await;
+    let (docker, jobs) = Docker::jobs("left").await;
+    let (_other, others) = Docker::jobs("left-to-others").await;
+    let (job, others_job) = (jobs.make("one", Program::Healthy), others.make("two", Program::Healthy));
+    let instance = jobs.start(&job).await.unwrap().current;
+    others.start(&others_job).await.unwrap();
+    let [left, elsewhere, by_hand] = [(); 3].map(|()| jobs.command(Wanted::Hangs));
+    // Who dies ends nothing.
+    std::mem::forget(begin(&jobs, &job.key, &left).await);
+    let kept = begin(&others, &others_job.key, &elsewhere).await;
+    let args = ["exec", "--detach", &instance.id].into_iter().chain(by_hand.arguments().iter().map(String::as_str));
+    assert!(Command::new("docker").args(args).output().unwrap().status.success());
+    while !jobs.runs(&by_hand).await {}
+
+    let next = DockerDeployer::connect(DockerConfig::new(&docker.owner)).await.unwrap();
+    next.end_left_commands().await.unwrap();
+    assert!(!jobs.runs(&left).await);
+    assert!(jobs.runs(&elsewhere).await && jobs.runs(&by_hand).await);
+    drop(kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_goes_away_under_a_command_is_told_as_what_it_is() {
+    let _turn = NAMES.lock().await;
+    let (_docker, jobs) = Docker::jobs("goes").await;
+    let job = jobs.make("one", Program::Healthy);
+    let began = jobs.start(&job).await.unwrap().current;
+    let mut events = begin(&jobs, &job.key, &jobs.command(Wanted::Hangs)).await;
+    let paused = Command::new("docker").args(["pause", &began.id]).output().unwrap();
+    assert!(paused.status.success());
+    let refused = jobs.deployer.exec(&job.key, &jobs.command(Wanted::Hangs)).await.map(drop);
+    assert!(matches!(refused, Err(DeployError::Engine { .. })), "it runs all the same: {refused:?}");
+    jobs.deployer.remove(&job.key).await.unwrap();
+    match events.next().await.unwrap() {
+        Ok(ExecEvent::Exited(137)) | Err(DeployError::NotFound { .. } | DeployError::NotRunning { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_command_prints_is_its_own_also_where_it_looks_like_the_engines() {
     let _turn = NAMES.lock().await;
@@ -260,4 +326,25 @@ async fn a_command_of_a_process_is_over_when_it_has_exited_whatever_it_has_left_
     assert!(jobs.runs(&command).await, "what it has left goes on");
     deployer.shutdown().await.unwrap();
     assert!(!jobs.runs(&command).await, "to the end of the instance");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_process_is_over_when_it_has_exited_also_where_what_it_has_left_prints_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let deployer = ProcessDeployer::new(ProcessConfig::new(dir.path())).unwrap();
+    let jobs = Jobs::new(deployer.clone(), "/bin/busybox");
+    let job = jobs.make("one", Program::Healthy);
+    jobs.start(&job).await.unwrap();
+    let command = ExecCommand::new(["sh", "-c", "yes & exit 3"]).unwrap();
+    let mut events = deployer.exec(&job.key, &command).await.unwrap();
+    let exited = async {
+        loop {
+            if let ExecEvent::Exited(code) = events.next().await.unwrap().unwrap() {
+                return code;
+            }
+        }
+    };
+    let exited = tokio::time::timeout(std::time::Duration::from_secs(60), exited).await;
+    deployer.shutdown().await.unwrap();
+    assert_eq!(exited, Ok(3));
 }

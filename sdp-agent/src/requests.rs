@@ -183,8 +183,13 @@ impl Requests {
         }
         let place = self.outputs.admit_command()?;
         tracing::info!(%key, program = command.program(), "running a command");
+        let begin = async {
+            // Those that an earlier agent left are ended by then.
+            self.work.ready().await;
+            self.deployer.exec(key, command).await
+        };
         let begun = tokio::select! {
-            begun = self.deployer.exec(key, command) => begun,
+            begun = begin => begun,
             () = cancel.cancelled() => Err(DeployError::Cancelled),
             () = self.outputs.closed().cancelled() => Err(DeployError::Cancelled),
         };

@@ -210,6 +210,11 @@ impl Work {
         self.inner.deserted.send_replace(());
     }
 
+    /// Returns when what an earlier agent left is cleaned up.
+    pub(crate) async fn ready(&self) {
+        self.inner.ready().await;
+    }
+
     /// Stops an instance, after what is under way for it.
     pub(crate) async fn stop(&self, key: &InstanceKey, cancel: &CancellationToken) -> Result<(), Problem> {
         let _turn = self.turn(key, cancel).await?;
@@ -298,9 +303,13 @@ impl Inner {
     }
 
     async fn turn(&self, turn: Arc<tokio::sync::Mutex<()>>) -> OwnedMutexGuard<()> {
+        self.ready().await;
+        turn.lock_owned().await
+    }
+
+    async fn ready(&self) {
         // The sender lives as long as `self`: the wait cannot fail.
         self.ready.subscribe().wait_for(|ready| *ready).await.ok();
-        turn.lock_owned().await
     }
 
     /// Takes note that what earlier deployments of a key replaced is gone with them.

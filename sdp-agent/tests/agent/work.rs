@@ -320,6 +320,7 @@ async fn commands_run_only_where_the_operator_allows_it_and_end_when_nobody_read
     agent.shutdown().await;
 
     let config = config(&server, dir.path(), "[deployer]\nexec = true\n");
+    let again = config.clone();
     let agent = sdp_agent::Agent::start_with(config, parts(repos(), deployer.clone())).unwrap();
     let mut connection = server.welcome(Log::new()).await;
     assert_eq!(connection.hello().inventory.exec, Some(true));
@@ -345,6 +346,17 @@ async fn commands_run_only_where_the_operator_allows_it_and_end_when_nobody_read
     eventually("its end", || left() == ["hang three"]).await;
     agent.shutdown().await;
     assert_eq!(left(), [""; 0], "no command outlives the agent");
+
+    // One that dies ends nothing.
+    let begun = deployer.exec(&key, &ExecCommand::new(["hang", "left"]).unwrap()).await.unwrap();
+    std::mem::forget(begun);
+    assert_eq!(left(), ["hang left"]);
+    let agent = sdp_agent::Agent::start_with(again, parts(repos(), deployer.clone())).unwrap();
+    let mut connection = server.welcome(Log::new()).await;
+    let told = connection.call(exec(4, &["hang", "four"])).await;
+    assert!(matches!(told, Ok(ReplyBody::Output { ended: false, .. })), "{told:?}");
+    assert_eq!(left(), ["hang four"], "what an earlier agent left is ended before others run");
+    agent.shutdown().await;
 }
 
 #[tokio::test]

@@ -348,3 +348,20 @@ async fn a_command_of_a_process_is_over_when_it_has_exited_also_where_what_it_ha
     deployer.shutdown().await.unwrap();
     assert_eq!(exited, Ok(3));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_left_a_commands_group_of_processes_is_waited_for_too() {
+    let dir = TempDir::new().unwrap();
+    let deployer = ProcessDeployer::new(ProcessConfig::new(dir.path())).unwrap();
+    let jobs = Jobs::new(deployer.clone(), "/bin/busybox");
+    let job = jobs.make("one", Program::Healthy);
+    jobs.start(&job).await.unwrap();
+    let script = r#"setsid sh -c 'echo begun; sleep 600; :' "$0""#;
+    let command = ExecCommand::new(["sh", "-c", script, &DeploymentId::new().to_string()]).unwrap();
+    let mut events = deployer.exec(&job.key, &command).await.unwrap();
+    events.next().await.unwrap().unwrap();
+    drop(events);
+    deployer.commands_ended().await;
+    assert!(!jobs.runs(&command).await);
+    deployer.shutdown().await.unwrap();
+}

@@ -15,7 +15,8 @@ use crate::outbox::Progress;
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 pub(super) async fn recover(inner: &Arc<Inner>) {
-    if let Err(error) = inner.parts.deployer.end_left_commands().await {
+    let ended = inner.stopping.run_until_cancelled(inner.parts.deployer.end_left_commands()).await;
+    if let Some(Err(error)) = ended {
         tracing::warn!(error = chain(&error), "commands may still run that an earlier agent began");
     }
     let left: Vec<_> = inner.journal.left().iter().map(|record| (record, under_way(inner, record))).collect();

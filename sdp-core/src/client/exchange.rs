@@ -20,7 +20,7 @@ use super::{Client, ClientError, call::Call, error::BoxError, retry::Pauses};
 use crate::problem::{ErrorCode, Problem, retry_after};
 
 /// The most that is read of an answer at once.
-const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// The most that is read of a refusal.
 const MAX_REFUSAL_BYTES: usize = 1024 * 1024;

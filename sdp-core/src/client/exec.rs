@@ -11,7 +11,7 @@ use memchr::memchr;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{Client, ClientError, call::Call, deployments::path};
+use super::{Client, ClientError, call::Call, deployments::path, exchange::MAX_ANSWER_BYTES};
 use crate::{
     api::exec::{ExecEnd, RunCommand},
     deployer::{ExecEvent, LogLine},
@@ -112,10 +112,10 @@ impl RunningCommand {
         ClientError::Broken { server: self.client.address().to_string(), what: self.what.clone(), source: how.into() }
     }
 
-    /// Reads it to its end, and keeps all of it.
+    /// Reads it to its end, and keeps all of it: 256 MiB at most.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// As [`next`](Self::next), and when it prints more than that.
     pub async fn complete(mut self) -> Result<CompletedCommand, ClientError> {
         let mut completed = CompletedCommand::default();
         while let Some(event) = self.next().await? {
@@ -124,6 +124,9 @@ impl RunningCommand {
                     let text = if stream == LogStream::Stderr { &mut completed.stderr } else { &mut completed.stdout };
                     text.push_str(&line);
                     text.push('\n');
+                    if completed.stdout.len() + completed.stderr.len() > MAX_ANSWER_BYTES {
+                        return Err(self.broken("it prints more than is kept; read it as it comes"));
+                    }
                 }
                 ExecEvent::Exited(code) => completed.code = code,
             }

@@ -11,9 +11,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use http::{HeaderName, header};
+use http::{HeaderMap, HeaderName, header};
 use sdp_core::{
-    DeploymentState, ErrorCode, Problem,
+    AgentName, Deployment, DeploymentState, ErrorCode, Problem,
     api::{
         self,
         audit::AuditAction,
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Json, Path,
     deployments::{self, DeploymentPath, deed},
+    idempotency,
     logs::content_type,
     output::ndjson,
 };
@@ -47,8 +48,14 @@ pub(super) async fn exec(
     State(state): State<AppState>,
     signed_in: SignedIn,
     Path(path): Path<DeploymentPath>,
+    headers: HeaderMap,
     Json(RunCommand { command }): Json<RunCommand>,
 ) -> Result<Response, ApiError> {
+    if headers.contains_key(idempotency::KEY) {
+        let sentence = "what a command prints is not kept, so that it could not be answered again: leave the header \
+                        Idempotency-Key out, and look before you send the request once more";
+        return Err(ApiError::new(ErrorCode::InvalidInput, sentence).field("Idempotency-Key"));
+    }
     let deployment = deployments::find(&state, path.id).await?;
     match deployment.state {
         DeploymentState::Running => {}
@@ -63,19 +70,8 @@ pub(super) async fn exec(
             return Err(ApiError::new(ErrorCode::Conflict, sentence));
         }
     }
-    let agent = state.hub().agent(&deployment.agent).await?;
-    match agent.as_ref().and_then(|agent| agent.inventory.as_ref()).map(|inventory| inventory.exec) {
-        Some(Some(false)) => return Err(ApiError(api::exec::not_allowed_by(&deployment.agent))),
-        Some(None) => {
-            let agent = &deployment.agent;
-            let sentence = format!("agent {agent} is too old to run commands: install this server's version there");
-            return Err(ApiError(Problem::new(ErrorCode::Unsupported, sentence).holder(agent.as_str())));
-        }
-        _ if agent.as_ref().is_none_or(|agent| !agent.connected) => {
-            return Err(state.hub().away(&deployment.agent).await.into());
-        }
-        _ => {}
-    }
+    not_replaced(&state, &deployment).await?;
+    allowed(&state, &deployment.agent).await?;
     if let Some(sandbox) = &deployment.key.sandbox {
         state.store().use_sandbox(sandbox, false).await?;
     }
@@ -91,6 +87,35 @@ pub(super) async fn exec(
     });
     let headers = [(header::CONTENT_TYPE, content_type(LogFormat::Ndjson)), UNBUFFERED];
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// Refuses while another deployment takes this one's place: the command would run in that one's program.
+async fn not_replaced(state: &AppState, deployment: &Deployment) -> Result<(), ApiError> {
+    let coming = [DeploymentState::Start, DeploymentState::Health, DeploymentState::Routes];
+    let coming = state.store().deployments_in(&coming, Some(&deployment.agent)).await?;
+    let Some(other) = coming.into_iter().find(|other| other.key == deployment.key) else { return Ok(()) };
+    let sentence = format!(
+        "deployment {} is taking the place of {} (it is in {}): wait until it runs, or has failed",
+        other.id, deployment.id, other.state
+    );
+    let mut problem = Problem::new(ErrorCode::Conflict, sentence).holder(other.id.to_string());
+    problem.retryable = true;
+    Err(ApiError(problem))
+}
+
+/// Refuses where the agent's operator has not allowed commands.
+async fn allowed(state: &AppState, name: &AgentName) -> Result<(), ApiError> {
+    // One that is away may come back with another configuration or version.
+    let agent = state.hub().agent(name).await?.filter(|agent| agent.connected);
+    let Some(agent) = agent else { return Err(state.hub().away(name).await.into()) };
+    match agent.inventory.and_then(|inventory| inventory.exec) {
+        Some(true) => Ok(()),
+        Some(false) => Err(ApiError(api::exec::not_allowed_by(name))),
+        None => {
+            let sentence = format!("agent {name} is too old to run commands: install this server's version there");
+            Err(ApiError(Problem::new(ErrorCode::Unsupported, sentence).holder(name.as_str())))
+        }
+    }
 }
 
 /// What a command does, as it is told.

@@ -71,10 +71,9 @@ impl Reader {
                 self.fetch(first, taken).await
             }
             Err(error) => {
-                // Where no answer came, it may have begun.
-                let is_known = matches!(error, RequestError::Refused(_) | RequestError::Away { .. });
+                let is_over = is_over(&error);
                 let _ = begun.send(Err(error));
-                is_known
+                is_over
             }
         };
         // An agent that cannot be told forgets the reader by itself.
@@ -83,7 +82,7 @@ impl Reader {
         }
     }
 
-    /// Fetches to the end: then true, or until nobody takes any more.
+    /// Fetches until it is over: then true, or until nobody takes any more.
     async fn fetch(&self, mut answer: Answer, taken: &mpsc::Sender<Result<Piece, RequestError>>) -> bool {
         loop {
             let Answer { lines, ended, exit_code } = answer;
@@ -101,8 +100,9 @@ impl Reader {
             answer = match next {
                 Ok(next) => next,
                 Err(error) => {
+                    let is_over = is_over(&error);
                     let _ = taken.send(Err(error)).await;
-                    return true;
+                    return is_over;
                 }
             };
         }
@@ -115,4 +115,9 @@ impl Reader {
             _ => Err(RequestError::Unexpected { agent: self.agent.clone() }),
         }
     }
+}
+
+/// Whether the agent has no reader any more, or cannot be told. Where no answer came, it may have one still.
+fn is_over(error: &RequestError) -> bool {
+    matches!(error, RequestError::Refused(_) | RequestError::Away { .. })
 }

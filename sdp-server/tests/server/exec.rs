@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     output::{Script, piece, running},
-    support::{Agent, Api, Plane, done, inventory, left, patiently, refused},
+    support::{Agent, Api, Plane, done, inventory, left, patiently, refused, until},
 };
 
 fn exited(code: i64) -> Outcome {
@@ -171,9 +171,58 @@ async fn what_does_not_run_and_what_is_no_command_is_refused() {
     assert_eq!((status, &problem["code"]), (409, &json!("conflict")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("restart it first"), "{problem}");
 
+    let headers = [("authorization", format!("Bearer {}", api.token)), ("content-type", "application/json".into())];
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers = [&headers[..], &[("idempotency-key", "k1")]].concat();
+    let answer = api.raw(Method::POST, &path, &headers, command().to_string()).await;
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert!(status == 422 && text.contains("Idempotency-Key"), "{status} {text}");
+
     let failed = left(sdp_core::DeploymentId::new(), "pay", DeploymentState::Failed);
     plane.server.state().store().insert_deployment(&failed).await.unwrap();
     let (status, problem) = api.post(&format!("/api/deployments/{}/exec", failed.id), command()).await;
     assert_eq!((status, &problem["code"]), (409, &json!("conflict")), "{problem}");
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn no_command_runs_in_what_is_about_to_take_a_deployments_place() {
+    let plane = Plane::new().await;
+    let (mut agent, api, id) = running(&plane).await;
+    let (path, nobody) = (format!("/api/deployments/{id}/exec"), |body: &RequestBody| panic!("{body:?}"));
+    let coming = left(sdp_core::DeploymentId::new(), "pay", DeploymentState::Health);
+    plane.server.state().store().insert_deployment(&coming).await.unwrap();
+    let (status, problem) = agent.during(api.post(&path, command()), nobody).await;
+    assert_eq!(
+        (status, &problem["holder"], &problem["retryable"]),
+        (409, &json!(coming.id), &json!(true)),
+        "{problem}"
+    );
+    assert_eq!(audited(&api).await, Vec::<Value>::new());
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_away_may_come_back_with_another_mind() {
+    let plane = Plane::new().await;
+    let told = Inventory { exec: Some(false), ..inventory(&["eredar"]) };
+    let (mut agent, api, _) = plane.ready(told).await;
+    let id = agent.runs(&api, "/api/deployments").await.id.to_string();
+    drop(agent);
+    until(|| api.get("/api/agents"), |(_, agents)| agents[0]["connected"] == false).await;
+    assert_eq!(ask(&api, &id).await.status(), 503);
+    plane.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_whose_next_lines_do_not_come_in_time_is_ended() {
+    let plane = Plane::new().await;
+    let (mut agent, api, id) = running(&plane).await;
+    let answer = begun(&mut agent, &api, &id).await;
+    let next = agent.request().await;
+    // Not an answer to that.
+    agent.reply(next.id, Outcome::Ok(ReplyBody::Done)).await;
+    until_ended(&mut agent).await;
+    assert_eq!(told(answer).await.last().unwrap()["end"], "broken");
     plane.server.shutdown().await;
 }

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::{error::StoreError, open_error};
+use super::{STATEMENTS, error::StoreError, open_error};
 
 const CONNECTIONS: usize = 4;
 
@@ -21,7 +21,11 @@ pub(super) struct Readers {
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connections = (0..CONNECTIONS).map(|_| Connection::open_with_flags(path, flags));
+        let connections = (0..CONNECTIONS).map(|_| {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            Ok(connection)
+        });
         let free = connections.collect::<Result<Vec<_>, _>>().map_err(|error| open_error(path, error))?;
         Ok(Self { free: Arc::new(Mutex::new(free)), turns: Arc::new(Semaphore::new(CONNECTIONS)) })
     }

@@ -82,12 +82,17 @@ impl Writer {
     }
 }
 
+fn run(connection: &Connection, statement: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(statement)?.execute([])?;
+    Ok(())
+}
+
 fn commit(connection: &Connection, batch: Vec<Job>) {
     let mut replies = Vec::with_capacity(batch.len());
-    let mut outcome = connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
+    let mut outcome = run(connection, "BEGIN IMMEDIATE");
     for job in batch {
         if outcome.is_ok() {
-            outcome = connection.execute_batch("SAVEPOINT job").map_err(StoreError::from);
+            outcome = run(connection, "SAVEPOINT job");
         }
         // Without a transaction a job must not run: its statements would commit one by one.
         let (reply, keep) = job(outcome.clone().map(|()| connection));
@@ -95,11 +100,11 @@ fn commit(connection: &Connection, batch: Vec<Job>) {
         if outcome.is_err() {
             continue;
         }
-        let end = if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
         // On a full disk and the like SQLite rolls the whole transaction back by itself.
-        outcome = connection.execute_batch(end).map_err(StoreError::from);
+        outcome = if keep { Ok(()) } else { run(connection, "ROLLBACK TO job") };
+        outcome = outcome.and_then(|()| run(connection, "RELEASE job"));
     }
-    let outcome = outcome.and_then(|()| connection.execute_batch("COMMIT").map_err(StoreError::from));
+    let outcome = outcome.and_then(|()| run(connection, "COMMIT"));
     if outcome.is_err()
         && !connection.is_autocommit()
         && let Err(error) = connection.execute_batch("ROLLBACK")

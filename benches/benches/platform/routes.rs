@@ -111,7 +111,8 @@ pub(super) async fn toggles(playground: &Playground, pairs: usize) {
     }
     let ms = |took: Duration| took.as_secs_f64() * 1e3;
     println!(
-        "toggle a route per request: {:.1} ms until the API answers, {:.1} ms until the gateway's next answer shows it",
+        "switch a route where the gateway routes per request: {:.1} ms until the API answers, {:.1} ms until the gateway's \
+         next answer shows it",
         ms(median(asked)),
         ms(median(seen))
     );

@@ -23,7 +23,7 @@ use crate::{
 /// The agent's operator must allow it, and the audit keeps the command as it is typed: no secret belongs on it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sdp exec eredar -- php artisan migrate --force
+  sdp exec eredar -- ps
   sdp exec illidan --sandbox pay -- ls -la /app
   sdp exec -- sh -c 'env | sort'          # in a checkout: its repo's newest")]
 pub(crate) struct Exec {

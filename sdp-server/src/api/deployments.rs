@@ -124,7 +124,8 @@ pub(super) async fn one(
 /// A deployment whose log is still there.
 pub(super) async fn find_with_log(state: &AppState, id: DeploymentId) -> Result<Deployment, ApiError> {
     let deployment = find(state, id).await?;
-    if state.logs().last_seq(id).await? == 0 && state.store().folded_seq(id).await? > 0 {
+    // In this order: the log has its first events before the database has.
+    if state.store().folded_seq(id).await? > 0 && state.logs().last_seq(id).await? == 0 {
         let sentence = format!(
             "the log of deployment {id} was removed: it was older, or the logs larger, than `[logs]` of the server's configuration allows"
         );

@@ -81,7 +81,7 @@ pub struct DeployerConfig {
     /// For `kind = "swarm"`: where services may run, as the swarm writes it, `node.labels.sdp==yes`.
     /// On this machine only when there are none.
     pub constraints: Vec<String>,
-    /// Whether whoever may deploy may also run commands in what runs here.
+    /// Whether whoever may change a deployment here may also run commands in it.
     pub exec: bool,
     /// How long such a command may take.
     #[serde(with = "sdp_core::model::units::duration")]

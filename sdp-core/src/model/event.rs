@@ -101,6 +101,20 @@ pub enum LogStream {
     Sdp,
 }
 
+impl LogStream {
+    /// Every stream.
+    pub const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Sdp];
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Sdp => "sdp",
+        }
+    }
+}
+
 impl EventKind {
     /// A line of SDP's own account.
     pub fn note(stage: Stage, line: impl Into<String>) -> Self {

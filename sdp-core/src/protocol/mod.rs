@@ -31,12 +31,15 @@
 //! Unknown fields are ignored; a frame of an unknown type decodes to `Unknown` and is answered with
 //! `Unsupported`, and a request of an unknown kind with a problem of code `unsupported`.
 
+mod batch;
 mod codec;
 mod frames;
+mod output;
 mod packing;
 mod secrets;
 
-pub use codec::{CodecError, EventBatch, Frame, WireMessage};
+pub use batch::{CheckedBatch, EventBatch};
+pub use codec::{CodecError, Frame, WireMessage};
 pub use frames::{
     AgentFrame, HeldEvents, Hello, Outcome, OutputStep, Reply, ReplyBody, Request, RequestBody, ServerFrame,
     SessionKey, Welcome,

@@ -31,8 +31,8 @@ fuzz_target!(|input: &[u8]| {
         let tail = logs.tail(id, 1).await.expect("the last line");
         assert!(kept.ends_with(&tail));
         let next = last + 1;
-        let batch = EventBatch::new(id, next, line(next).into()).expect("a batch");
-        assert_eq!(logs.append(&batch).await.expect("it goes on").last, next);
+        let batch = EventBatch::new(id, next, line(next).into()).expect("a batch").checked().expect("a good one");
+        assert_eq!(logs.append(batch).await.expect("it goes on").last, next);
         assert_eq!(std::fs::read(logs.path(id)).expect("the file"), [&kept[..], line(next).as_bytes()].concat());
     });
 });

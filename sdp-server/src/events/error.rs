@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use sdp_core::{DeploymentId, ErrorCode, Problem, problem, protocol::CodecError};
+use sdp_core::{DeploymentId, ErrorCode, Problem, problem};
 
 /// Why an event log could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +16,6 @@ pub enum EventLogError {
         /// The sequence number that the log needs next.
         expected: u64,
     },
-    /// A batch that breaks the protocol. Nothing of it was kept.
-    #[error("the events were refused")]
-    Batch(#[from] CodecError),
     /// The operating system refused.
     #[error("failed to {action} {}: check the disk's space and the directory's permissions", path.display())]
     Io {
@@ -47,7 +44,6 @@ impl EventLogError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Gap { .. } => ErrorCode::Conflict,
-            Self::Batch(_) => ErrorCode::BadRequest,
             Self::Io { .. } | Self::ShuttingDown => ErrorCode::EventsUnavailable,
             Self::Damaged { .. } => ErrorCode::Internal,
         }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use sdp_core::{DeploymentId, protocol::EventBatch};
+use sdp_core::{DeploymentId, protocol::CheckedBatch};
 use tokio::sync::{Mutex, watch};
 
 use super::{Appended, error::EventLogError, file::LogFile, recent::Recent};
@@ -62,21 +62,21 @@ impl Log {
     }
 
     /// See [`super::EventLogs::append`].
-    pub(super) async fn append(self: &Arc<Self>, batch: EventBatch) -> Result<Appended, EventLogError> {
+    pub(super) async fn append(self: &Arc<Self>, checked: CheckedBatch) -> Result<Appended, EventLogError> {
         let mut opened = Arc::clone(&self.opened).lock_owned().await;
         let log = Arc::clone(self);
         blocking(move || {
-            let mut changes = batch.changes()?;
             log.open(&mut opened)?;
             let file = log.view.borrow().file.clone();
             let last = file.as_ref().map_or(0, |file| file.last);
+            let batch = checked.batch();
             if batch.first() > last + 1 {
                 return Err(EventLogError::Gap { deployment: log.id, expected: last + 1 });
             }
             if batch.last() <= last {
                 return Ok(Appended { last, changes: Vec::new() });
             }
-            changes.retain(|event| event.seq > last);
+            let changes = checked.changes().iter().filter(|event| event.seq > last).cloned().collect();
             let mut file = match file {
                 Some(file) => file,
                 None => LogFile::create(&log.path)?,

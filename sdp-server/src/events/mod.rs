@@ -26,7 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sdp_core::{DeploymentId, Event, protocol::EventBatch};
+use sdp_core::{DeploymentId, Event, protocol::CheckedBatch};
 
 pub use self::{error::EventLogError, subscription::Subscription};
 use self::{
@@ -100,11 +100,10 @@ impl EventLogs {
     /// on the future does not undo the append.
     ///
     /// # Errors
-    /// [`EventLogError::Gap`] when the batch begins after the log's next event,
-    /// [`EventLogError::Batch`] when it is not valid, [`EventLogError::Io`]; in each case nothing
-    /// of it is in the log.
-    pub async fn append(&self, batch: &EventBatch) -> Result<Appended, EventLogError> {
-        self.log(batch.deployment()).append(batch.clone()).await
+    /// [`EventLogError::Gap`] when the batch begins after the log's next event, [`EventLogError::Io`]; in either case
+    /// nothing of it is in the log.
+    pub async fn append(&self, batch: CheckedBatch) -> Result<Appended, EventLogError> {
+        self.log(batch.batch().deployment()).append(batch).await
     }
 
     /// The last durable event's sequence number; 0 when there is none.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sdp_core::{
     AgentName, Deployment, DeploymentId, DeploymentState, ErrorCode, Event, Failure,
     problem::chain,
-    protocol::{EventBatch, HeldEvents},
+    protocol::{CheckedBatch, HeldEvents},
 };
 
 use super::Hub;
@@ -45,11 +45,11 @@ pub(super) type Known = HashMap<DeploymentId, bool>;
 impl Hub {
     /// Takes a batch of a deployment that was [met](Self::meet) over, and gives the sequence number
     /// to acknowledge.
-    pub(super) async fn ingest(&self, known: &Known, batch: &EventBatch) -> Result<u64, IngestError> {
-        let id = batch.deployment();
+    pub(super) async fn ingest(&self, known: &Known, batch: CheckedBatch) -> Result<u64, IngestError> {
+        let (id, bytes) = (batch.batch().deployment(), batch.batch().lines().len());
         let (metrics, began) = (&self.shared.metrics, Instant::now());
         let appended = self.shared.logs.append(batch).await?;
-        metrics.appended(batch.lines().len(), began.elapsed());
+        metrics.appended(bytes, began.elapsed());
         let now = Timestamp::now();
         // One that is ahead has another clock.
         let lags = appended.changes.iter().map(|event| Duration::try_from(now.duration_since(event.at)));

@@ -1,9 +1,9 @@
 //! One agent's connection, without its socket: frames in, frames out.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use jiff::Timestamp;
 use sdp_core::{
     AgentName, ErrorCode, Problem, Transport,
@@ -200,14 +200,15 @@ where
     let link = hub.register(&agent, transport, inventory, frames.clone());
     tracing::info!(%agent, %transport, "agent connected");
     hub.tell_of(&agent, AgentHappened::Connected);
-    let (batches, queued) = intake::queue();
-    let mut intake = pin!(intake::run(hub, &agent, queued, &frames));
+    let (mut batches, queued) = intake::queue();
+    // A task of its own, so that what comes meanwhile is read and checked on another core.
+    let mut intake = tokio::spawn(intake::run(hub.clone(), agent.clone(), queued, frames.clone()));
     let mut takes = true;
     let end = tokio::select! {
-        end = read(hub, &agent, &link, incoming, &batches, &frames) => end,
+        end = read(hub, &agent, &link, incoming, &mut batches, &frames) => end,
         end = &mut intake => {
             takes = false;
-            end
+            end.unwrap_or_else(|error| End::Gone(format!("its events could not be kept: {error}")))
         }
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
@@ -217,9 +218,10 @@ where
     }
     // What has come is kept to the last, and told: given up between the database and who listens, a change would be
     // known to the one for ever and never to the other.
+    batches.flush().await;
     drop(batches);
-    if takes {
-        intake.await;
+    if takes && let Err(error) = intake.await {
+        tracing::error!(%agent, error = chain(&error), "events were not kept");
     }
     if let Err(error) = Box::pin(store.agent_seen(&agent, link.heard(), None)).await {
         tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");
@@ -242,7 +244,7 @@ async fn read<I, E>(
     agent: &AgentName,
     link: &Link,
     incoming: &mut I,
-    batches: &intake::Queue,
+    batches: &mut intake::Queue,
     frames: &Frames,
 ) -> End
 where
@@ -251,7 +253,15 @@ where
 {
     let silence = hub.shared.timing.silence;
     loop {
-        let message = match timeout(silence, next(incoming)).await {
+        let at_hand = next(incoming).now_or_never();
+        let came = match at_hand {
+            Some(came) => Ok(came),
+            None => {
+                batches.flush().await;
+                timeout(silence, next(incoming)).await
+            }
+        };
+        let message = match came {
             Ok(Ok(Incoming::Frame(message))) => Some(message),
             Ok(Ok(Incoming::SignOfLife)) => None,
             Ok(Err(end)) => return end,
@@ -275,7 +285,7 @@ async fn take(
     hub: &Hub,
     agent: &AgentName,
     link: &Link,
-    batches: &intake::Queue,
+    batches: &mut intake::Queue,
     message: &WireMessage,
 ) -> Result<Option<ServerFrame>, End> {
     match AgentFrame::decode(message).map_err(|error| unreadable(&error))? {
@@ -287,7 +297,8 @@ async fn take(
             Ok(None)
         }
         AgentFrame::Events(batch) => {
-            batches.push(batch).await;
+            // Here, so that it is done while what came before is being made durable.
+            batches.push(batch.checked().map_err(|error| unreadable(&error))?).await;
             Ok(None)
         }
         AgentFrame::Inventory(inventory) => {

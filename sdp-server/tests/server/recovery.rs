@@ -15,7 +15,7 @@ async fn what_was_logged_and_not_yet_in_the_database_is_there_after_a_restart() 
     let body = json!({ "repo": "eredar", "branch": "main" });
     let id = agent.accepts(&api, "/api/deployments", body).await.id;
     // As a crash between the log's sync and the database's commit leaves it.
-    plane.server.state().logs().append(&batch(id, 1, &states(&STATES[..3]))).await.unwrap();
+    plane.server.state().logs().append(batch(id, 1, &states(&STATES[..3])).checked().unwrap()).await.unwrap();
     assert_eq!(api.state(id).await, "queued");
     drop(agent);
 

@@ -47,7 +47,10 @@ async fn a_route_is_set_to_the_sandbox_to_a_url_and_back() {
     ] {
         let mut asked = Value::Null;
         let answer = |body: &RequestBody| {
-            asked = changes(body);
+            // The server may look at the gateway at any time, for what happened before.
+            if !matches!(body, RequestBody::Routes { .. }) {
+                asked = changes(body);
+            }
             table(route("pay"))
         };
         let (status, told) = agent.during(api.put(path, json!({ "target": target, "takeover": true })), answer).await;

@@ -99,4 +99,4 @@ lint: dashboard ## Formatting, lints and documentation
 
 bench: ## The benchmarks, with the peers measured beside us
 	@.ci/setup --peers
-	cargo bench --package sdp-benches
+	PATH="$(CURDIR)/target/peers/bin:$$PATH" cargo bench --package sdp-benches

@@ -24,7 +24,7 @@ pub struct Agent {
 
 /// The frames that come.
 #[derive(Debug)]
-pub struct AgentReader(Reader, Vec<u8>);
+pub struct AgentReader(Reader);
 
 /// The frames that go.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Agent {
     /// When it is not welcome, as everything here when something goes wrong.
     pub async fn greet(server: SocketAddr, name: &str, token: &str) -> Self {
         let (reader, writer) = websocket::connect(server, "/ws/agent", None).await;
-        let mut agent = Self { reader: AgentReader(reader, Vec::new()), writer: AgentWriter(writer) };
+        let mut agent = Self { reader: AgentReader(reader), writer: AgentWriter(writer) };
         let repo =
             RepoInfo { name: REPO.parse().unwrap(), service: None, recipe: RecipeKind::Command, url_prefix: None };
         agent.writer.send(&AgentFrame::Hello(hello(name.parse().unwrap(), token, vec![repo]))).await;
@@ -88,8 +88,7 @@ impl Agent {
 impl AgentReader {
     /// The next frame.
     pub async fn next(&mut self) -> ServerFrame {
-        self.0.message(&mut self.1).await;
-        let text = String::from_utf8(std::mem::take(&mut self.1)).unwrap();
+        let text = str::from_utf8(&self.0.message().await).unwrap().to_owned();
         ServerFrame::decode(&WireMessage::Text(text)).unwrap()
     }
 

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod websocket;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 
+use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter},
+    io::{AsyncWriteExt, BufWriter},
     net::{
         TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
 };
+
+use crate::wire::Wire;
 
 /// As the peers' clients have it.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -22,7 +25,7 @@ const CLOSE: u8 = 8;
 
 /// What the server sends. Pings are not answered: a measurement is shorter than the server's patience.
 #[derive(Debug)]
-pub struct Reader(BufReader<OwnedReadHalf>);
+pub struct Reader(Wire<OwnedReadHalf>);
 
 /// What the server is sent.
 #[derive(Debug)]
@@ -51,8 +54,7 @@ pub async fn connect_narrow(server: SocketAddr, path: &str, bearer: Option<&str>
 
 async fn upgrade(stream: TcpStream, server: SocketAddr, path: &str, bearer: Option<&str>) -> (Reader, Writer) {
     let (read, write) = stream.into_split();
-    let (mut reader, mut writer) =
-        (Reader(BufReader::with_capacity(BUFFER_BYTES, read)), Writer(BufWriter::with_capacity(BUFFER_BYTES, write)));
+    let (mut reader, mut writer) = (Reader(Wire::new(read)), Writer(BufWriter::with_capacity(BUFFER_BYTES, write)));
     let authorization = bearer.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -60,35 +62,31 @@ async fn upgrade(stream: TcpStream, server: SocketAddr, path: &str, bearer: Opti
     );
     writer.0.write_all(request.as_bytes()).await.unwrap();
     writer.flush().await;
-    let mut line = String::new();
-    reader.0.read_line(&mut line).await.unwrap();
-    assert!(line.starts_with("HTTP/1.1 101 "), "{line}");
-    while line != "\r\n" {
-        line.clear();
-        reader.0.read_line(&mut line).await.unwrap();
+    let mut line = reader.0.line().await;
+    assert!(line.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&line));
+    while line != b"\r\n"[..] {
+        line = reader.0.line().await;
     }
     (reader, writer)
 }
 
 impl Reader {
-    /// Reads the next text or binary message into `body`.
+    /// The next text or binary message.
     ///
     /// # Panics
     /// When the connection ends.
-    pub async fn message(&mut self, body: &mut Vec<u8>) {
+    pub async fn message(&mut self) -> BytesMut {
         loop {
-            let (first, length) = (self.0.read_u8().await.unwrap(), self.0.read_u8().await.unwrap());
+            let mut head = self.0.take(2).await;
+            let (first, length) = (head.get_u8(), head.get_u8());
             let length = match length {
-                126 => usize::from(self.0.read_u16().await.unwrap()),
-                127 => usize::try_from(self.0.read_u64().await.unwrap()).unwrap(),
+                126 => usize::from(self.0.take(2).await.get_u16()),
+                127 => usize::try_from(self.0.take(8).await.get_u64()).unwrap(),
                 short => usize::from(short),
             };
-            body.clear();
-            body.reserve(length);
-            (&mut self.0).take(length as u64).read_to_end(body).await.unwrap();
-            assert_eq!(body.len(), length, "the connection ended");
+            let body = self.0.take(length).await;
             match first & 0x0f {
-                TEXT | BINARY => return,
+                TEXT | BINARY => return body,
                 CLOSE => panic!("the server closed: {}", String::from_utf8_lossy(body.get(2..).unwrap_or_default())),
                 _ => {}
             }

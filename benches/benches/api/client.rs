@@ -66,16 +66,30 @@ async fn repeat(server: SocketAddr, request: &[u8], times: usize) -> Vec<Duratio
 /// Reads one answer, which must be good.
 async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
     buffer.clear();
-    let mut whole = usize::MAX;
-    while buffer.len() < whole {
-        assert!(stream.read_buf(buffer).await.unwrap() > 0, "{}", String::from_utf8_lossy(buffer));
-        if whole == usize::MAX
-            && let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n")
-        {
-            let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-            assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(buffer));
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-            whole = end + 4 + length.parse::<usize>().unwrap();
+    let body = loop {
+        more(stream, buffer).await;
+        if let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..body]).to_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(buffer));
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    match length.map(|length| length.parse::<usize>().unwrap()) {
+        Some(length) => {
+            while buffer.len() < body + length {
+                more(stream, buffer).await;
+            }
+        }
+        // In chunks, of which the last one is empty.
+        None => {
+            while !buffer.ends_with(b"\r\n0\r\n\r\n") {
+                more(stream, buffer).await;
+            }
         }
     }
+}
+
+async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
+    assert!(stream.read_buf(buffer).await.unwrap() > 0, "{}", String::from_utf8_lossy(buffer));
 }

@@ -1,12 +1,13 @@
-//! The control plane's API under load: reads and durable writes beside a bare axum and rusqlite that does the same
-//! statements with the same durability, and ordinary requests beside two thousand slow clients. Both servers are
-//! processes of their own, which are this program again.
+//! The control plane's API under load: reads and durable writes beside PocketBase, and beside a bare axum and rusqlite
+//! that does the same statements with the same durability; and ordinary requests beside two thousand slow clients. Each
+//! server is a process of its own; ours and the bare one are this program again.
 //!
 //! Arguments: the beginning of the names of what to measure: `cargo bench --bench api -- slow`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops where it cannot go on, and prints")]
 
 mod bare;
 mod client;
+mod pocketbase;
 #[path = "../limits/process.rs"]
 #[expect(dead_code, reason = "the limits look at more of it")]
 mod process;

@@ -1,4 +1,4 @@
-//! Reads and durable writes, beside the same statements without a control plane around them.
+//! Reads and durable writes, beside the same statements without a control plane around them, and beside PocketBase.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -9,10 +9,11 @@ use std::{
 use sdp_benches::agent::Agent;
 use sdp_core::{Deployment, DeploymentId, DeploymentState, InstanceKey};
 use sdp_server::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     client::{Measured, load, request},
+    pocketbase::PocketBase,
     process::Server,
 };
 
@@ -48,79 +49,137 @@ impl Drop for Bare {
     }
 }
 
+/// PocketBase with the same in it.
+struct Peer {
+    server: PocketBase,
+    templates: Vec<String>,
+    last: String,
+}
+
+impl Peer {
+    async fn start(templates: &[Value], deployments: &[Deployment]) -> Option<Self> {
+        let mut peer = Self { server: PocketBase::start().await?, templates: Vec::new(), last: String::new() };
+        for template in templates {
+            peer.templates.push(peer.server.template(template).await);
+        }
+        for deployment in deployments {
+            peer.last = peer.server.deployment(deployment).await;
+        }
+        peer.server.as_user().await;
+        Some(peer)
+    }
+
+    fn template(&self) -> Side {
+        self.get(&self.templates[0])
+    }
+
+    fn deployment(&self) -> Side {
+        self.get(&self.last)
+    }
+
+    fn list(&self) -> Side {
+        self.get("/api/collections/deployments/records?perPage=50&sort=-created&skipTotal=1")
+    }
+
+    fn change(&self, body: &str) -> Side {
+        self.side(self.templates.iter().map(|path| self.server.request("PATCH", path, body)).collect())
+    }
+
+    fn get(&self, path: &str) -> Side {
+        self.side(vec![self.server.request("GET", path, ""); CONNECTIONS])
+    }
+
+    fn side(&self, requests: Vec<Vec<u8>>) -> Side {
+        Side { name: "pocketbase", address: self.server.address, requests }
+    }
+}
+
+/// One of the servers, and what it is asked.
+struct Side {
+    name: &'static str,
+    address: SocketAddr,
+    requests: Vec<Vec<u8>>,
+}
+
 pub(crate) async fn run() {
     let (server, tokens) = Server::start(&["bench".to_owned()]).await;
     let mut agent = Agent::greet(server.address, "bench", &tokens[0]).await;
     let user = agent.sign_in(server.address).await;
     let data = server.dir.path().join("data");
     let store = Store::open(&data.join("sdp.db")).unwrap();
-    let mut id = DeploymentId::new();
-    for number in 0..DEPLOYMENTS {
-        id = DeploymentId::new();
-        store.insert_deployment(&deployment(id, number)).await.unwrap();
+    let deployments: Vec<_> = (0..DEPLOYMENTS).map(deployment).collect();
+    for deployment in &deployments {
+        store.insert_deployment(deployment).await.unwrap();
     }
     drop(store);
     let template = json!({ "services": [{ "repo": "bench", "branch": "main", "env": { "LOG_LEVEL": "debug" } }] });
-    for number in 0..CONNECTIONS {
-        let mut body = template.clone();
-        body["name"] = format!("t{number}").into();
+    let templates = (0..CONNECTIONS).map(|number| {
+        let mut named = template.clone();
+        named["name"] = format!("t{number}").into();
+        named
+    });
+    let templates: Vec<_> = templates.collect();
+    for template in &templates {
         let post = sdp_benches::agent::client().post(format!("http://{}/api/templates", server.address));
-        post.bearer_auth(&user).json(&body).send().await.unwrap().error_for_status().unwrap();
+        post.bearer_auth(&user).json(template).send().await.unwrap().error_for_status().unwrap();
     }
     let backup = server.dir.path().join("bare");
     sdp_server::backup::create(&data, &backup).unwrap();
     let bare = Bare::start(&backup.join("sdp.db"));
+    let peer = Peer::start(&templates, &deployments).await;
 
-    println!("{CONNECTIONS} connections; requests a second, and what the slowest hundredth took:");
-    let same = |method: &'static str, path: String, body: &str| vec![request(method, &path, &user, body); CONNECTIONS];
-    let puts = || {
-        let put = |number| request("PUT", &format!("/api/templates/t{number}"), &user, &template.to_string());
-        (0..CONNECTIONS).map(put).collect()
-    };
-    for (what, requests, times) in [
-        ("GET /api/templates/NAME", same("GET", "/api/templates/t0".into(), ""), 500),
-        ("GET /api/deployments/ID", same("GET", format!("/api/deployments/{id}"), ""), 500),
-        ("GET /api/deployments, 50 of 1000", same("GET", "/api/deployments".into(), ""), 60),
-        ("PUT /api/templates/NAME", puts(), 200),
+    println!(
+        "{CONNECTIONS} connections; requests a second, what the slowest hundredth took, and sdp's share of the speed:"
+    );
+    let body = template.to_string();
+    let last = format!("/api/deployments/{}", deployments[DEPLOYMENTS - 1].id);
+    let same = |path: &str| vec![request("GET", path, &user, ""); CONNECTIONS];
+    let puts = (0..CONNECTIONS).map(|number| request("PUT", &format!("/api/templates/t{number}"), &user, &body));
+    for (what, times, requests, theirs) in [
+        ("GET /api/templates/NAME", 500, same("/api/templates/t0"), peer.as_ref().map(Peer::template)),
+        ("GET /api/deployments/ID", 500, same(&last), peer.as_ref().map(Peer::deployment)),
+        ("GET /api/deployments, 50 of 1000", 60, same("/api/deployments"), peer.as_ref().map(Peer::list)),
+        ("PUT /api/templates/NAME", 200, puts.collect(), peer.as_ref().map(|peer| peer.change(&body))),
     ] {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut sides = vec![
+            Side { name: "sdp", address: server.address, requests: requests.clone() },
+            Side { name: "axum+rusqlite", address: bare.address, requests },
+        ];
+        sides.extend(theirs);
+        let mut measured = vec![Vec::new(); sides.len()];
         // The first one warms up.
         for round in 0..=ROUNDS {
-            let (us, them) = (
-                load(server.address, requests.clone(), times).await,
-                load(bare.address, requests.clone(), times).await,
-            );
-            if round > 0 {
-                ours.push(us);
-                theirs.push(them);
+            for (side, measured) in sides.iter().zip(&mut measured) {
+                let one = load(side.address, side.requests.clone(), times).await;
+                if round > 0 {
+                    measured.push(one);
+                }
             }
         }
-        tell(what, &ours, &theirs);
+        println!("  {what}");
+        for (side, theirs) in sides.iter().zip(&measured) {
+            tell(side.name, &measured[0], theirs);
+        }
+    }
+    if peer.is_none() {
+        println!("pocketbase: not measured, it is not installed");
     }
 }
 
-fn tell(what: &str, ours: &[Measured], theirs: &[Measured]) {
+fn tell(name: &str, ours: &[Measured], theirs: &[Measured]) {
     let speed = |measured: &[Measured]| {
         let mut speeds: Vec<_> = measured.iter().map(|it| it.per_second).collect();
         speeds.sort_by(f64::total_cmp);
         speeds[speeds.len() / 2]
     };
-    let p99 = |measured: &[Measured]| {
-        sdp_benches::median(measured.iter().map(|it| it.percentile(99)).collect()).as_secs_f64() * 1e3
-    };
-    println!(
-        "  {what:<34} sdp {:>7.0}/s {:>7.2} ms   axum+rusqlite {:>7.0}/s {:>7.2} ms   ratio {:.2}",
-        speed(ours),
-        p99(ours),
-        speed(theirs),
-        p99(theirs),
-        speed(ours) / speed(theirs)
-    );
+    let p99 = sdp_benches::median(theirs.iter().map(|it| it.percentile(99)).collect()).as_secs_f64() * 1e3;
+    let (ours, theirs) = (speed(ours), speed(theirs));
+    println!("    {name:<14} {theirs:>7.0}/s   p99 {p99:>7.2} ms   {:>6.2} x", ours / theirs);
 }
 
-fn deployment(id: DeploymentId, number: usize) -> Deployment {
+fn deployment(number: usize) -> Deployment {
     Deployment {
-        id,
+        id: DeploymentId::new(),
         key: InstanceKey::quick(format!("repo{}", number % 20).parse().unwrap()),
         branch: "feature/greeting".parse().unwrap(),
         commit: Some("178864a7d521b6f5e720b386b2c2b0ef8563e0dc".parse().unwrap()),

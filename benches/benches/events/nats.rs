@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, path::Path, process::Command, time::Instant};
 
+use sdp_benches::wire::Wire;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter},
+    io::{AsyncWriteExt, BufWriter},
     net::TcpStream,
 };
 
@@ -47,16 +48,13 @@ pub(crate) async fn run(load: &Load, always: bool, dir: &Path) -> Outcome {
     let mut publisher = connect(port).await;
     publisher.get_mut().write_all(b"SUB a.* 1\r\n").await.unwrap();
     let (reader, writer) = publisher.into_inner().into_split();
-    let (mut reader, mut writer) = (BufReader::new(reader), BufWriter::with_capacity(128 * 1024, writer));
+    let (mut reader, mut writer) = (Wire::new(reader), BufWriter::with_capacity(128 * 1024, writer));
     let (counting, total) = (acks.clone(), load.lines);
     let acking = tokio::spawn(async move {
-        let (mut acked, mut line) = (0, Vec::new());
+        let mut acked = 0;
         while acked < total {
-            line.clear();
-            reader.read_until(b'\n', &mut line).await.unwrap();
-            if line.starts_with(b"MSG") {
-                let mut answer = Vec::new();
-                reader.read_until(b'\n', &mut answer).await.unwrap();
+            if reader.line().await.starts_with(b"MSG") {
+                let answer = reader.line().await;
                 assert!(
                     !answer.windows(7).any(|window| window == b"\"error\""),
                     "{}",
@@ -94,54 +92,43 @@ pub(crate) async fn run(load: &Load, always: bool, dir: &Path) -> Outcome {
     outcome
 }
 
-async fn connect(port: u16) -> BufReader<TcpStream> {
-    let mut reader = BufReader::with_capacity(128 * 1024, dial(port).await);
-    let mut line = String::new();
-    reader.read_line(&mut line).await.unwrap();
+async fn connect(port: u16) -> Wire<TcpStream> {
+    let mut reader = Wire::new(dial(port).await);
+    reader.line().await;
     reader.get_mut().write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPING\r\n").await.unwrap();
-    while !line.starts_with("PONG") {
-        line.clear();
-        reader.read_line(&mut line).await.unwrap();
-    }
+    while !reader.line().await.starts_with(b"PONG") {}
     reader
 }
 
-async fn ask(control: &mut BufReader<TcpStream>, subject: &str, body: &str) {
+async fn ask(control: &mut Wire<TcpStream>, subject: &str, body: &str) {
     let mut command = String::new();
     write!(command, "SUB r 9\r\nUNSUB 9 1\r\nPUB {subject} r {}\r\n{body}\r\n", body.len()).unwrap();
     control.get_mut().write_all(command.as_bytes()).await.unwrap();
-    let mut line = String::new();
-    while !line.starts_with("MSG") {
-        line.clear();
-        control.read_line(&mut line).await.unwrap();
-    }
-    line.clear();
-    control.read_line(&mut line).await.unwrap();
-    assert!(!line.contains("\"error\""), "{line}");
+    while !control.line().await.starts_with(b"MSG") {}
+    let answer = control.line().await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(!answer.contains("\"error\""), "{answer}");
 }
 
 /// An ordered consumer of everything: what a follower that must miss nothing is with JetStream.
 async fn subscribe(
     port: u16,
-    control: &mut BufReader<TcpStream>,
+    control: &mut Wire<TcpStream>,
     name: &str,
     lines: u64,
     began: Instant,
 ) -> tokio::task::JoinHandle<Seen> {
     let mut reader = connect(port).await;
     reader.get_mut().write_all(format!("SUB d.{name} 1\r\nPING\r\n").as_bytes()).await.unwrap();
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).await.unwrap();
+    reader.line().await;
     let consumer = format!(
         r#"{{"stream_name":"S","config":{{"deliver_subject":"d.{name}","deliver_policy":"all","ack_policy":"none","max_deliver":1,"flow_control":true,"idle_heartbeat":5000000000}}}}"#
     );
     ask(control, "$JS.API.CONSUMER.CREATE.S", &consumer).await;
     tokio::spawn(async move {
         let mut seen = Seen::new(began);
-        let mut body = Vec::new();
         while seen.lines < lines {
-            line.clear();
-            assert!(reader.read_until(b'\n', &mut line).await.unwrap() > 0, "nats closed the connection");
+            let line = reader.line().await;
             let text = String::from_utf8_lossy(&line);
             let mut words = text.split_whitespace();
             let kind = words.next();
@@ -149,9 +136,8 @@ async fn subscribe(
                 continue;
             }
             let len: usize = words.clone().last().unwrap().parse().unwrap();
-            body.resize(len + 2, 0);
             let reply = words.nth(2).filter(|reply| reply.contains("FC")).map(str::to_owned);
-            reader.read_exact(&mut body).await.unwrap();
+            let body = reader.take(len + 2).await;
             if len == 0 {
                 // A flow-control request is answered; a heartbeat is not.
                 if let Some(reply) = reply {

@@ -3,8 +3,10 @@
 
 use std::{path::Path, process::Command, time::Instant};
 
+use bytes::BytesMut;
+use sdp_benches::wire::Wire;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter},
+    io::{AsyncRead, AsyncWriteExt, BufWriter},
     net::{TcpStream, tcp::OwnedReadHalf},
 };
 
@@ -27,7 +29,7 @@ pub(crate) async fn run(load: &Load, fsync: &str, dir: &Path) -> Outcome {
     let (mut writer, acks) = (BufWriter::with_capacity(128 * 1024, writer), Acks::new(load));
     let per = load.per_message;
     let acking =
-        tokio::spawn(read_replies(BufReader::new(reader), acks.clone(), load.lines / per, per, load.subscribers > 0));
+        tokio::spawn(read_replies(Wire::new(reader), acks.clone(), load.lines / per, per, load.subscribers > 0));
     let start = Instant::now();
     let mut sent = 0;
     while sent < load.lines {
@@ -65,13 +67,11 @@ pub(crate) async fn run(load: &Load, fsync: &str, dir: &Path) -> Outcome {
     outcome
 }
 
-async fn read_replies(mut reader: BufReader<OwnedReadHalf>, acks: Acks, messages: u64, per: u64, published: bool) {
-    let mut line = Vec::new();
+async fn read_replies(mut reader: Wire<OwnedReadHalf>, acks: Acks, messages: u64, per: u64, published: bool) {
     for _ in 0..messages {
         // `$15`, the id; and `:10` of the publication.
         for _ in 0..if published { 3 } else { 2 } {
-            line.clear();
-            reader.read_until(b'\n', &mut line).await.unwrap();
+            let line = reader.line().await;
             assert_ne!(line[0], b'-', "{}", String::from_utf8_lossy(&line));
         }
         acks.add(per);
@@ -81,61 +81,52 @@ async fn read_replies(mut reader: BufReader<OwnedReadHalf>, acks: Acks, messages
 async fn subscribe(port: u16, lines: u64, began: Instant) -> tokio::task::JoinHandle<Seen> {
     let mut stream = dial(port).await;
     stream.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").await.unwrap();
-    let mut reader = BufReader::with_capacity(128 * 1024, stream);
+    let mut reader = Wire::new(stream);
     skip_lines(&mut reader, 6).await;
     tokio::spawn(async move {
         let mut seen = Seen::new(began);
-        let mut body = Vec::new();
         while seen.lines < lines {
             // *3, $7, message, $1, c
             skip_lines(&mut reader, 5).await;
-            bulk(&mut reader, &mut body).await;
-            seen.message(&body);
+            seen.message(&bulk(&mut reader).await);
         }
         seen
     })
 }
 
 async fn replay(stream: TcpStream, load: &Load) -> std::time::Duration {
-    let mut reader = BufReader::with_capacity(128 * 1024, stream);
+    let mut reader = Wire::new(stream);
     let start = Instant::now();
     let (mut from, mut lines) = (String::from("-"), 0);
-    let mut body = Vec::new();
     while lines < load.lines {
         let command = format!(
             "*6\r\n$6\r\nXRANGE\r\n$1\r\ns\r\n${}\r\n{from}\r\n$1\r\n+\r\n$5\r\nCOUNT\r\n$4\r\n1000\r\n",
             from.len()
         );
         reader.get_mut().write_all(command.as_bytes()).await.unwrap();
-        let mut count = Vec::new();
-        reader.read_until(b'\n', &mut count).await.unwrap();
+        let count = reader.line().await;
         let count: u64 = String::from_utf8_lossy(&count[1..]).trim().parse().unwrap();
         for _ in 0..count {
             skip_lines(&mut reader, 1).await;
-            bulk(&mut reader, &mut body).await;
-            from = format!("({}", String::from_utf8_lossy(&body));
+            from = format!("({}", String::from_utf8_lossy(&bulk(&mut reader).await));
             // *2, $1, l
             skip_lines(&mut reader, 3).await;
-            bulk(&mut reader, &mut body).await;
+            bulk(&mut reader).await;
         }
         lines += count * load.per_message;
     }
     start.elapsed()
 }
 
-async fn skip_lines(reader: &mut BufReader<TcpStream>, count: usize) {
-    let mut line = Vec::new();
+async fn skip_lines(reader: &mut Wire<impl AsyncRead + Unpin>, count: usize) {
     for _ in 0..count {
-        line.clear();
-        assert!(reader.read_until(b'\n', &mut line).await.unwrap() > 0, "redis closed the connection");
+        reader.line().await;
     }
 }
 
-async fn bulk(reader: &mut BufReader<TcpStream>, body: &mut Vec<u8>) {
-    body.clear();
-    reader.read_until(b'\n', body).await.unwrap();
-    let len: usize = String::from_utf8_lossy(&body[1..]).trim().parse().unwrap();
-    body.resize(len + 2, 0);
-    reader.read_exact(body).await.unwrap();
+async fn bulk(reader: &mut Wire<impl AsyncRead + Unpin>) -> BytesMut {
+    let len: usize = String::from_utf8_lossy(&reader.line().await[1..]).trim().parse().unwrap();
+    let mut body = reader.take(len + 2).await;
     body.truncate(len);
+    body
 }

@@ -78,10 +78,9 @@ async fn subscribe(server: SocketAddr, user: &str, deployment: DeploymentId) -> 
 
 /// The writer is kept: without it, the server takes the reader for gone.
 async fn follow((mut stream, _writer): (Reader, Writer), lines: u64, began: Instant) -> Seen {
-    let (mut seen, mut body) = (Seen::new(began), Vec::new());
+    let mut seen = Seen::new(began);
     while seen.lines < lines {
-        stream.message(&mut body).await;
-        seen.message(&body);
+        seen.message(&stream.message().await);
     }
     seen
 }

@@ -129,7 +129,7 @@ pub(crate) async fn run() {
     let peer = Peer::start(&templates, &deployments).await;
 
     println!(
-        "{CONNECTIONS} connections; requests a second, what the slowest hundredth took, and sdp's share of the speed:"
+        "{CONNECTIONS} connections; requests a second, what the slowest hundredth took, and how many times as fast sdp is:"
     );
     let body = template.to_string();
     let last = format!("/api/deployments/{}", deployments[DEPLOYMENTS - 1].id);

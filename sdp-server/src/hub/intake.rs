@@ -77,10 +77,10 @@ fn bytes(batch: &CheckedBatch) -> usize {
 
 /// Makes batches durable and acknowledges them, to the connection's end.
 pub(super) async fn run(
-    hub: Hub,
-    agent: AgentName,
+    hub: &Hub,
+    agent: &AgentName,
     mut queued: mpsc::UnboundedReceiver<Queued>,
-    frames: Frames,
+    frames: &Frames,
 ) -> End {
     let mut known = Known::new();
     while let Some(first) = queued.recv().await {
@@ -93,7 +93,7 @@ pub(super) async fn run(
             taken.push(more);
         }
         // Boxed, so that a connection without events takes no memory for it.
-        if let Err(end) = Box::pin(keep(&hub, &agent, &mut known, taken, &frames)).await {
+        if let Err(end) = Box::pin(keep(hub, agent, &mut known, taken, frames)).await {
             return end;
         }
         // Who follows is told now, before the next is taken: else they fall behind an agent that never pauses.

@@ -1,6 +1,6 @@
 //! One agent's connection, without its socket: frames in, frames out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -201,14 +201,13 @@ where
     tracing::info!(%agent, %transport, "agent connected");
     hub.tell_of(&agent, AgentHappened::Connected);
     let (mut batches, queued) = intake::queue();
-    // A task of its own, so that what comes meanwhile is read and checked on another core.
-    let mut intake = tokio::spawn(intake::run(hub.clone(), agent.clone(), queued, frames.clone()));
+    let mut intake = pin!(intake::run(hub, &agent, queued, &frames));
     let mut takes = true;
     let end = tokio::select! {
         end = read(hub, &agent, &link, incoming, &mut batches, &frames) => end,
         end = &mut intake => {
             takes = false;
-            end.unwrap_or_else(|error| End::Gone(format!("its events could not be kept: {error}")))
+            end
         }
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
@@ -220,8 +219,8 @@ where
     // known to the one for ever and never to the other.
     batches.flush().await;
     drop(batches);
-    if takes && let Err(error) = intake.await {
-        tracing::error!(%agent, error = chain(&error), "events were not kept");
+    if takes {
+        intake.await;
     }
     if let Err(error) = Box::pin(store.agent_seen(&agent, link.heard(), None)).await {
         tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");

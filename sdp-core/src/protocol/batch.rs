@@ -204,16 +204,10 @@ impl CheckedBatch {
 fn read(seq: u64, line: &str) -> Result<Event, CodecError> {
     let event: Event = serde_json::from_str(line)
         .map_err(|error| CodecError::Batch(format!("event {seq} is not readable: {error}")))?;
-    in_its_place(seq, event.seq)?;
-    Ok(event)
-}
-
-fn in_its_place(expected: u64, found: u64) -> Result<(), CodecError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(CodecError::Batch(format!("event {found} stands where {expected} was expected")))
+    if event.seq != seq {
+        return Err(CodecError::Batch(format!("event {} stands where {seq} was expected", event.seq)));
     }
+    Ok(event)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use super::{
 /// The most bytes that one [`Subscription::next`] gives, unless a single line is longer: what a reader
 /// that takes nothing costs in memory, and enough that those who do are not asked often.
 ///
-/// With a frame's head it fits into one segment on the loopback (65,483 bytes), where a reverse proxy is. Two bytes more
-/// and each message drags a segment of its own behind it: followers then take a third less, five times as late.
+/// With a frame's head it fits into one segment on the loopback (65,483 bytes), where a reverse proxy is. A message of
+/// 64 KiB and its head do not: each drags a segment of some bytes behind it, and ten busy followers were five times as late.
 const CHUNK_BYTES: usize = 63 * 1024;
 
 /// A position in one deployment's log. It costs the same however far behind it is.

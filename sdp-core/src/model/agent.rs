@@ -1,5 +1,7 @@
 //! An agent: the daemon on one VM.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -126,9 +128,9 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schemars(with = "Option<crate::schema::Time>"))]
     pub last_seen: Option<Timestamp>,
-    /// What it told about itself when it last connected.
+    /// What it told about itself when it last connected; shared, as agents are listed often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inventory: Option<Inventory>,
+    pub inventory: Option<Arc<Inventory>>,
     /// How many deployments are in work on it.
     #[serde(default)]
     pub active_deployments: u32,

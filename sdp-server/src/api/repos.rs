@@ -30,11 +30,11 @@ pub(super) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Repo>
     let mut repos = BTreeMap::new();
     for agent in state.hub().agents().await? {
         let Some(inventory) = agent.inventory else { continue };
-        for info in inventory.repos {
+        for info in &inventory.repos {
             let gateway = inventory.gateway.as_ref().is_some_and(|gateway| gateway.repo == info.name);
             let new = Repo { name: info.name.clone(), service: None, agents: Vec::new(), gateway: false };
-            let repo: &mut Repo = repos.entry(info.name).or_insert(new);
-            repo.service = repo.service.take().or(info.service);
+            let repo: &mut Repo = repos.entry(info.name.clone()).or_insert(new);
+            repo.service = repo.service.take().or_else(|| info.service.clone());
             repo.gateway |= gateway;
             repo.agents.push(agent.name.clone());
         }

@@ -1,9 +1,10 @@
 //! Batches of events between the connection and the disk.
 //!
 //! While one group of batches is made durable the next gathers, so that many share one sync: the
-//! busier an agent, the larger the groups.
+//! busier an agent, the larger the groups. The connection's reader gathers; a task that is there only
+//! while there are events makes durable, so that an idle connection takes no memory for it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use sdp_core::{
@@ -13,6 +14,7 @@ use sdp_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -29,45 +31,123 @@ const WAITING_BYTES: u32 = 8 * 1024 * 1024;
 /// filled its window sends on while the first of it is being synced.
 const GROUP_BYTES: usize = 256 * 1024;
 
+/// How long the task waits for more before it ends.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// Boxed, as frames are.
 type Queued = Box<(Vec<CheckedBatch>, OwnedSemaphorePermit)>;
 
-/// Where a connection's reader puts batches.
-pub(super) struct Queue {
-    gathered: Vec<CheckedBatch>,
-    /// How many bytes that is.
-    size: usize,
+/// Takes the events of one connection.
+pub(super) struct Intake<'a> {
+    hub: &'a Hub,
+    agent: &'a AgentName,
+    /// Where acknowledgements go.
+    frames: &'a Frames,
+    gathered: Gathered,
+    keeper: Option<Keeper>,
+}
+
+/// The task that makes batches durable. It ends with why the connection must end too, if it must.
+struct Keeper {
     batches: mpsc::UnboundedSender<Queued>,
-    room: Arc<Semaphore>,
+    task: JoinHandle<Result<(), End>>,
 }
 
-pub(super) fn queue() -> (Queue, mpsc::UnboundedReceiver<Queued>) {
-    let (batches, queued) = mpsc::unbounded_channel();
-    (Queue { gathered: Vec::new(), size: 0, batches, room: Arc::new(Semaphore::new(WAITING_BYTES as usize)) }, queued)
-}
+impl<'a> Intake<'a> {
+    pub(super) fn new(hub: &'a Hub, agent: &'a AgentName, frames: &'a Frames) -> Self {
+        Self { hub, agent, frames, gathered: Gathered::default(), keeper: None }
+    }
 
-impl Queue {
-    /// Takes a batch, and hands over what has come when that is enough for a group.
-    pub(super) async fn push(&mut self, batch: CheckedBatch) {
-        self.size += bytes(&batch);
-        self.gathered.push(batch);
-        if self.size >= GROUP_BYTES {
-            self.flush().await;
-        }
+    /// Takes a batch, and answers whether there is enough to [hand over](Self::flush) now.
+    pub(super) fn push(&mut self, batch: CheckedBatch) -> bool {
+        self.gathered.push(batch)
     }
 
     /// Hands over what has come. Waits while there is no room; given up meanwhile, it has handed over nothing.
-    pub(super) async fn flush(&mut self) {
-        if self.gathered.is_empty() {
-            return;
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        while let Some(queued) = self.gathered.take().await {
+            let keeper = self.keeper.get_or_insert_with(|| Keeper::start(self.hub, self.agent, self.frames));
+            let Err(back) = keeper.batches.send(queued) else { break };
+            self.gathered.put_back(back.0.0);
+            self.ended().await?;
+        }
+        Ok(())
+    }
+
+    /// Ready when batches could not be made durable.
+    pub(super) async fn failed(&mut self) -> End {
+        loop {
+            if let Err(end) = self.ended().await {
+                return end;
+            }
+        }
+    }
+
+    /// Ready when the task, if there is one, has ended: because it was idle, or with an error.
+    async fn ended(&mut self) -> Result<(), End> {
+        let Some(keeper) = &mut self.keeper else { return pending().await };
+        let ended = (&mut keeper.task).await;
+        self.keeper = None;
+        ended.unwrap_or_else(|error| Err(End::Gone(format!("its events were not kept: {error}"))))
+    }
+
+    /// Makes the last of what has come durable.
+    pub(super) async fn finish(mut self) {
+        // What is not acknowledged is sent again on the next connection.
+        let _ = self.flush().await;
+        if let Some(Keeper { batches, task }) = self.keeper {
+            drop(batches);
+            let _ = task.await;
+        }
+    }
+}
+
+impl Keeper {
+    fn start(hub: &Hub, agent: &AgentName, frames: &Frames) -> Self {
+        let (batches, queued) = mpsc::unbounded_channel();
+        let task = hub.shared.tasks.spawn(run(hub.clone(), agent.clone(), queued, frames.clone()));
+        Self { batches, task }
+    }
+}
+
+/// What has come and was not handed over.
+struct Gathered {
+    batches: Vec<CheckedBatch>,
+    /// How many bytes that is.
+    size: usize,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self { batches: Vec::new(), size: 0, room: Arc::new(Semaphore::new(WAITING_BYTES as usize)) }
+    }
+}
+
+impl Gathered {
+    /// Takes a batch, and answers whether that is enough for a group.
+    fn push(&mut self, batch: CheckedBatch) -> bool {
+        self.size += bytes(&batch);
+        self.batches.push(batch);
+        self.size >= GROUP_BYTES
+    }
+
+    /// All of it, once there is room.
+    async fn take(&mut self) -> Option<Queued> {
+        if self.batches.is_empty() {
+            return None;
         }
         let wanted = u32::try_from(self.size).unwrap_or(u32::MAX).min(WAITING_BYTES);
-        // Neither is ever closed while the connection lives.
-        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(wanted).await {
-            self.size = 0;
-            let batches = CheckedBatch::joined(std::mem::take(&mut self.gathered));
-            let _ = self.batches.send(Box::new((batches, room)));
-        }
+        // Never closed.
+        let room = Arc::clone(&self.room).acquire_many_owned(wanted).await.ok()?;
+        self.size = 0;
+        Some(Box::new((CheckedBatch::joined(std::mem::take(&mut self.batches)), room)))
+    }
+
+    /// Takes back what nobody took.
+    fn put_back(&mut self, batches: Vec<CheckedBatch>) {
+        self.batches = batches;
+        self.size = self.batches.iter().map(bytes).sum();
     }
 }
 
@@ -75,31 +155,41 @@ fn bytes(batch: &CheckedBatch) -> usize {
     batch.batch().lines().len()
 }
 
-/// Makes batches durable and acknowledges them, to the connection's end.
-pub(super) async fn run(
-    hub: &Hub,
-    agent: &AgentName,
+/// Makes batches durable and acknowledges them, until no more come.
+async fn run(
+    hub: Hub,
+    agent: AgentName,
     mut queued: mpsc::UnboundedReceiver<Queued>,
-    frames: &Frames,
-) -> End {
+    frames: Frames,
+) -> Result<(), End> {
     let mut known = Known::new();
-    while let Some(first) = queued.recv().await {
-        let mut size: usize = first.0.iter().map(bytes).sum();
-        let mut taken = vec![first];
-        while size < GROUP_BYTES
-            && let Ok(more) = queued.try_recv()
-        {
-            size += more.0.iter().map(bytes).sum::<usize>();
-            taken.push(more);
-        }
-        // Boxed, so that a connection without events takes no memory for it.
-        if let Err(end) = Box::pin(keep(hub, agent, &mut known, taken, frames)).await {
-            return end;
-        }
+    while let Some(group) = next_group(&mut queued).await {
+        keep(&hub, &agent, &mut known, group, &frames).await?;
         // Who follows is told now, before the next is taken: else they fall behind an agent that never pauses.
         tokio::task::yield_now().await;
     }
-    End::Gone("nobody reads the connection".into())
+    Ok(())
+}
+
+/// What waits, up to a group; none when nothing came for long, and nothing more can.
+async fn next_group(queued: &mut mpsc::UnboundedReceiver<Queued>) -> Option<Vec<Queued>> {
+    let first = match timeout(IDLE, queued.recv()).await {
+        Ok(first) => first?,
+        Err(_) => {
+            queued.close();
+            // Something may have come just before that.
+            queued.recv().await?
+        }
+    };
+    let mut size: usize = first.0.iter().map(bytes).sum();
+    let mut group = vec![first];
+    while size < GROUP_BYTES
+        && let Ok(more) = queued.try_recv()
+    {
+        size += more.0.iter().map(bytes).sum::<usize>();
+        group.push(more);
+    }
+    Some(group)
 }
 
 /// Makes a group of batches durable and acknowledges them.
@@ -173,31 +263,46 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_together_is_handed_over_together() {
-        let (mut queue, mut queued) = queue();
+        let mut gathered = Gathered::default();
         let (id, other) = (DeploymentId::new(), DeploymentId::new());
         for batch in [batch(id, 1, 9), batch(id, 2, 9), batch(other, 1, 9), batch(id, 3, 9)] {
-            queue.push(batch).await;
+            assert!(!gathered.push(batch));
         }
-        assert!(queued.try_recv().is_err());
-        queue.flush().await;
-        assert_eq!(seqs(&queued.try_recv().unwrap()), [(1, 2), (1, 1), (3, 3)]);
-        queue.flush().await;
-        assert!(queued.try_recv().is_err(), "nothing is handed over twice");
-        queue.push(batch(id, 4, GROUP_BYTES)).await;
-        assert_eq!(seqs(&queued.try_recv().unwrap()), [(4, 4)], "a group is enough");
+        assert_eq!(seqs(&gathered.take().await.unwrap()), [(1, 2), (1, 1), (3, 3)]);
+        assert!(gathered.take().await.is_none(), "nothing is handed over twice");
+        assert!(gathered.push(batch(id, 4, GROUP_BYTES)), "a group is enough");
     }
 
     #[tokio::test]
     async fn what_has_no_room_waits_and_is_not_lost_when_that_is_given_up() {
-        let (mut queue, mut queued) = queue();
+        let mut gathered = Gathered::default();
         let id = DeploymentId::new();
         let half = WAITING_BYTES as usize / 2;
-        queue.push(batch(id, 1, half)).await;
-        assert!(queue.push(batch(id, 2, half)).now_or_never().is_none(), "there is no room");
-        let first = queued.try_recv().unwrap();
-        assert!(queued.try_recv().is_err());
+        gathered.push(batch(id, 1, half));
+        let first = gathered.take().await.unwrap();
+        gathered.push(batch(id, 2, half));
+        assert!(gathered.take().now_or_never().is_none(), "there is no room");
         drop(first);
-        queue.flush().await;
-        assert_eq!(seqs(&queued.try_recv().unwrap()), [(2, 2)]);
+        assert_eq!(seqs(&gathered.take().await.unwrap()), [(2, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_idle_for_long_is_handed_nothing_more_and_gives_what_came_before() {
+        let (batches, mut queued) = mpsc::unbounded_channel();
+        let mut gathered = Gathered::default();
+        let id = DeploymentId::new();
+        gathered.push(batch(id, 1, 9));
+        let first = gathered.take().await.unwrap();
+        let later = async {
+            tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+            batches.send(first).unwrap();
+        };
+        let (group, ()) = tokio::join!(next_group(&mut queued), later);
+        assert_eq!(seqs(&group.unwrap()[0]), [(1, 1)]);
+        assert!(next_group(&mut queued).await.is_none());
+        gathered.push(batch(id, 2, 9));
+        let back = batches.send(gathered.take().await.unwrap()).unwrap_err();
+        gathered.put_back(back.0.0);
+        assert_eq!(seqs(&gathered.take().await.unwrap()), [(2, 2)]);
     }
 }

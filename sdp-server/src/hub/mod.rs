@@ -85,7 +85,7 @@ type Frames = mpsc::Sender<Box<ServerFrame>>;
 struct Link {
     epoch: u64,
     transport: Transport,
-    inventory: Inventory,
+    inventory: Arc<Inventory>,
     frames: Frames,
     pending: Arc<Pending>,
     close: CancellationToken,
@@ -132,8 +132,9 @@ impl Hub {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let connected = self.links().keys().cloned().collect();
         let (enrolled, active) =
-            tokio::try_join!(self.shared.store.agents(), self.shared.store.active_deployments(None))?;
+            tokio::try_join!(self.shared.store.agents_but(connected), self.shared.store.active_deployments(None))?;
         let links = self.links();
         let agents = enrolled.into_iter().map(|(name, last_seen, inventory)| {
             let link = links.get(&name);
@@ -142,7 +143,7 @@ impl Hub {
                 connected: link.is_some(),
                 transport: link.map(|link| link.transport),
                 last_seen: link.map(Link::heard).or(last_seen),
-                inventory: link.map(|link| link.inventory.clone()).or(inventory),
+                inventory: link.map(|link| Arc::clone(&link.inventory)).or(inventory.map(Arc::new)),
                 active_deployments: u32::try_from(count).unwrap_or(u32::MAX),
                 name,
             }
@@ -237,7 +238,7 @@ impl Hub {
         let link = Link {
             epoch: self.shared.epochs.fetch_add(1, Ordering::Relaxed),
             transport,
-            inventory,
+            inventory: Arc::new(inventory),
             frames,
             pending: Arc::default(),
             close: self.shared.stop.child_token(),
@@ -269,7 +270,7 @@ impl Hub {
 
     fn set_inventory(&self, agent: &AgentName, epoch: u64, inventory: Inventory) {
         if let Some(link) = self.links().get_mut(agent).filter(|link| link.epoch == epoch) {
-            link.inventory = inventory;
+            link.inventory = Arc::new(inventory);
             self.shared.connections.send_replace(());
         }
     }

@@ -1,12 +1,12 @@
 //! One agent's connection, without its socket: frames in, frames out.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use jiff::Timestamp;
 use sdp_core::{
-    AgentName, ErrorCode, Problem, Transport,
+    AgentName, ErrorCode, Inventory, Problem, Transport,
     api::live::AgentHappened,
     problem::chain,
     protocol::{
@@ -20,7 +20,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Frames, Hub, Link, ingest::IngestError, intake};
+use super::{Frames, Hub, Link, ingest::IngestError, intake::Intake};
 use crate::auth;
 
 /// How many frames may wait for the connection before whoever makes them waits too.
@@ -44,8 +44,8 @@ pub(super) enum Incoming {
 /// What goes out.
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    /// A frame.
-    Frame(ServerFrame),
+    /// A frame, boxed as in its channel: each wait for a write has room for it.
+    Frame(Box<ServerFrame>),
     /// A ping.
     Ping,
 }
@@ -56,11 +56,11 @@ pub(super) enum End {
     /// The other side, the network, or a newer connection.
     Gone(String),
     /// The agent is told why, and that it should not simply go on.
-    Refused(Problem),
+    Refused(Box<Problem>),
 }
 
 pub(super) fn refused(code: ErrorCode, sentence: impl Into<String>) -> End {
-    End::Refused(Problem::new(code, sentence))
+    End::Refused(Box::new(Problem::new(code, sentence)))
 }
 
 fn unreadable(error: &CodecError) -> End {
@@ -69,32 +69,39 @@ fn unreadable(error: &CodecError) -> End {
 }
 
 /// Runs one connection from its hello to its end.
-pub(super) async fn run<I, O, E>(hub: &Hub, transport: Transport, mut incoming: I, mut outgoing: O)
+pub(super) async fn run<I, O, E>(hub: &Hub, transport: Transport, incoming: &mut I, outgoing: &mut O)
 where
     I: Stream<Item = Result<Incoming, E>> + Unpin,
     O: Sink<Outgoing, Error = E> + Unpin,
     E: std::error::Error + 'static,
 {
-    let limit = hub.shared.timing.hello;
-    let greeted = tokio::select! {
-        greeted = timeout(limit, Box::pin(greet(hub, &mut incoming))) => greeted,
-        () = hub.shared.stop.cancelled() => return,
-    };
-    let greeted = greeted.unwrap_or_else(|_| Err(refused(ErrorCode::Timeout, "no hello came in time")));
-    let end = match greeted {
-        Ok(hello) => talk(hub, transport, hello, &mut incoming, &mut outgoing).await,
-        Err(end) => end,
+    let end = match welcomed(hub, incoming).await {
+        Some(Ok(hello)) => talk(hub, transport, hello, incoming, outgoing).await,
+        Some(Err(end)) => end,
+        None => return,
     };
     match end {
         End::Gone(reason) => tracing::info!(reason, "an agent's connection ended"),
         End::Refused(problem) => {
             tracing::warn!(reason = problem.detail, "an agent's connection was refused");
-            let frame = outgoing.send(Outgoing::Frame(ServerFrame::Refused(problem)));
+            let frame = outgoing.send(Outgoing::Frame(Box::new(ServerFrame::Refused(*problem))));
             // It may be gone already.
             let _ = timeout(WRITE, frame).await;
         }
     }
     let _ = timeout(WRITE, outgoing.close()).await;
+}
+
+/// The hello of an agent that may connect, in time; none when the server stops.
+async fn welcomed<I, E>(hub: &Hub, incoming: &mut I) -> Option<Result<Box<Hello>, End>>
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    E: std::error::Error + 'static,
+{
+    // Boxed, as all that happens once or seldom: a connection takes memory for it only meanwhile.
+    let greeted = timeout(hub.shared.timing.hello, Box::pin(greet(hub, incoming)));
+    let greeted = hub.shared.stop.run_until_cancelled(greeted).await?;
+    Some(greeted.unwrap_or_else(|_| Err(refused(ErrorCode::Timeout, "no hello came in time"))))
 }
 
 async fn greet<I, E>(hub: &Hub, incoming: &mut I) -> Result<Box<Hello>, End>
@@ -137,7 +144,7 @@ impl Hub {
         let message = messages.first().ok_or_else(|| Problem::new(ErrorCode::BadRequest, sentence))?;
         match examine(self, message).await {
             Ok(hello) => Ok(welcome(hello.protocol, BTreeMap::new())),
-            Err(End::Refused(problem)) => Err(problem),
+            Err(End::Refused(problem)) => Err(*problem),
             Err(End::Gone(reason)) => Err(Problem::new(ErrorCode::Internal, reason)),
         }
     }
@@ -149,7 +156,12 @@ fn welcome(newest: u16, acked: BTreeMap<String, u64>) -> Welcome {
 
 async fn admit(hub: &Hub, hello: &Hello) -> Result<[u8; 32], End> {
     let given = auth::hash(hello.token.0.expose_secret());
-    let kept = hub.shared.store.agent_token_hash(&hello.agent).await.map_err(|error| End::Refused((&error).into()))?;
+    let kept = hub
+        .shared
+        .store
+        .agent_token_hash(&hello.agent)
+        .await
+        .map_err(|error| End::Refused(Box::new((&error).into())))?;
     match kept {
         Some(kept) if auth::same(&kept, &given) => Ok(kept),
         // One sentence for both, so that names cannot be guessed.
@@ -185,30 +197,22 @@ where
     O: Sink<Outgoing, Error = E> + Unpin,
     E: std::error::Error + 'static,
 {
-    // What happens once or seldom is boxed: a connection takes memory for it only meanwhile.
     let welcome = match Box::pin(meet(hub, &hello)).await {
-        Ok(welcome) => welcome,
+        Ok(welcome) => Box::new(ServerFrame::Welcome(welcome)),
         Err(error) => return refused(ErrorCode::EventsUnavailable, chain(&error)),
     };
-    let token_hash = auth::hash(hello.token.0.expose_secret());
-    let Hello { agent, inventory, .. } = *hello;
-    let store = &hub.shared.store;
-    let (frames, queue) = mpsc::channel(OUTGOING);
-    if let Err(_) | Ok(Err(_)) = timeout(WRITE, outgoing.send(Outgoing::Frame(ServerFrame::Welcome(welcome)))).await {
+    if let Err(_) | Ok(Err(_)) = timeout(WRITE, outgoing.send(Outgoing::Frame(welcome))).await {
         return End::Gone("it did not take its welcome".into());
     }
+    let token_hash = auth::hash(hello.token.0.expose_secret());
+    let (frames, queue) = mpsc::channel(OUTGOING);
+    let Hello { agent, inventory, .. } = *hello;
     let link = hub.register(&agent, transport, inventory, frames.clone());
     tracing::info!(%agent, %transport, "agent connected");
     hub.tell_of(&agent, AgentHappened::Connected);
-    let (mut batches, queued) = intake::queue();
-    let mut intake = pin!(intake::run(hub, &agent, queued, &frames));
-    let mut takes = true;
+    let mut intake = Intake::new(hub, &agent, &frames);
     let end = tokio::select! {
-        end = read(hub, &agent, &link, incoming, &mut batches, &frames) => end,
-        end = &mut intake => {
-            takes = false;
-            end
-        }
+        end = read(hub, &agent, &link, incoming, &mut intake, &frames) => end,
         end = write(hub, &agent, token_hash, outgoing, queue) => end,
         () = link.close.cancelled() => End::Gone("replaced by a newer connection, or the server stops".into()),
     };
@@ -217,12 +221,8 @@ where
     }
     // What has come is kept to the last, and told: given up between the database and who listens, a change would be
     // known to the one for ever and never to the other.
-    batches.flush().await;
-    drop(batches);
-    if takes {
-        intake.await;
-    }
-    if let Err(error) = Box::pin(store.agent_seen(&agent, link.heard(), None)).await {
+    Box::pin(intake.finish()).await;
+    if let Err(error) = Box::pin(hub.shared.store.agent_seen(&agent, link.heard(), None)).await {
         tracing::warn!(%agent, error = chain(&error), "when the agent was last seen could not be kept");
     }
     tracing::info!(%agent, "agent disconnected");
@@ -243,77 +243,103 @@ async fn read<I, E>(
     agent: &AgentName,
     link: &Link,
     incoming: &mut I,
-    batches: &mut intake::Queue,
+    intake: &mut Intake<'_>,
     frames: &Frames,
 ) -> End
 where
     I: Stream<Item = Result<Incoming, E>> + Unpin,
     E: std::error::Error + 'static,
 {
-    let silence = hub.shared.timing.silence;
     loop {
-        let at_hand = next(incoming).now_or_never();
-        let came = match at_hand {
-            Some(came) => Ok(came),
-            None => {
-                batches.flush().await;
-                timeout(silence, next(incoming)).await
-            }
+        let came = match next(incoming).now_or_never() {
+            Some(came) => came,
+            None => wait(hub, agent, incoming, intake).await,
         };
-        let message = match came {
-            Ok(Ok(Incoming::Frame(message))) => Some(message),
-            Ok(Ok(Incoming::SignOfLife)) => None,
-            Ok(Err(end)) => return end,
-            Err(_) => return End::Gone(format!("agent {agent} was silent for {silence:?}")),
+        let taken = came.and_then(|came| take(agent, link, intake, came));
+        let done = match taken {
+            Ok(Taken::Nothing) => Ok(()),
+            Ok(Taken::Group) => intake.flush().await,
+            Ok(Taken::Rare(rare)) => Box::pin(serve(hub, agent, link, *rare, frames)).await,
+            Err(end) => Err(end),
         };
-        link.hear();
-        let Some(message) = message else { continue };
-        match take(hub, agent, link, batches, &message).await {
-            Ok(None) => {}
-            Ok(Some(answer)) => {
-                if timeout(WRITE, frames.send(Box::new(answer))).await.is_err() {
-                    return End::Gone(format!("agent {agent} does not read"));
-                }
-            }
-            Err(end) => return end,
+        if let Err(end) = done {
+            return end;
         }
     }
 }
 
-async fn take(
-    hub: &Hub,
-    agent: &AgentName,
-    link: &Link,
-    batches: &mut intake::Queue,
-    message: &WireMessage,
-) -> Result<Option<ServerFrame>, End> {
-    match AgentFrame::decode(message).map_err(|error| unreadable(&error))? {
+/// Hands over what has come, as no more is at hand, and waits for more.
+async fn wait<I, E>(hub: &Hub, agent: &AgentName, incoming: &mut I, intake: &mut Intake<'_>) -> Result<Incoming, End>
+where
+    I: Stream<Item = Result<Incoming, E>> + Unpin,
+    E: std::error::Error + 'static,
+{
+    intake.flush().await?;
+    let silence = hub.shared.timing.silence;
+    tokio::select! {
+        came = timeout(silence, next(incoming)) => {
+            came.unwrap_or_else(|_| Err(End::Gone(format!("agent {agent} was silent for {silence:?}"))))
+        }
+        end = intake.failed() => Err(end),
+    }
+}
+
+/// What is left to do with what came.
+enum Taken {
+    Nothing,
+    /// Hand over the events that have come.
+    Group,
+    /// Something that takes its time.
+    Rare(Box<Rare>),
+}
+
+enum Rare {
+    Answer(ServerFrame),
+    Inventory(Box<Inventory>),
+}
+
+fn take(agent: &AgentName, link: &Link, intake: &mut Intake<'_>, came: Incoming) -> Result<Taken, End> {
+    link.hear();
+    let Incoming::Frame(message) = came else { return Ok(Taken::Nothing) };
+    match AgentFrame::decode(&message).map_err(|error| unreadable(&error))? {
         AgentFrame::Reply(reply) => {
             let id = reply.id;
             if !link.pending.answer(reply) {
                 tracing::debug!(%agent, id, "a reply that nobody waits for any more");
             }
-            Ok(None)
+            Ok(Taken::Nothing)
         }
         AgentFrame::Events(batch) => {
             // Here, so that it is done while what came before is being made durable.
-            batches.push(batch.checked().map_err(|error| unreadable(&error))?).await;
-            Ok(None)
+            let batch = batch.checked().map_err(|error| unreadable(&error))?;
+            Ok(if intake.push(batch) { Taken::Group } else { Taken::Nothing })
         }
-        AgentFrame::Inventory(inventory) => {
-            let kept = Box::pin(hub.shared.store.agent_seen(agent, Timestamp::now(), Some(&inventory)));
-            if let Err(error) = kept.await {
+        AgentFrame::Inventory(inventory) => Ok(Taken::Rare(Box::new(Rare::Inventory(inventory)))),
+        AgentFrame::Unsupported { frame } => {
+            tracing::warn!(%agent, frame, "the agent does not know a frame of this server's; one of the two is too old");
+            Ok(Taken::Nothing)
+        }
+        AgentFrame::Hello(_) => Err(refused(ErrorCode::BadRequest, "a second hello on the same connection")),
+        _ => {
+            let frame = AgentFrame::unknown_type(&message);
+            Ok(Taken::Rare(Box::new(Rare::Answer(ServerFrame::Unsupported { frame }))))
+        }
+    }
+}
+
+async fn serve(hub: &Hub, agent: &AgentName, link: &Link, rare: Rare, frames: &Frames) -> Result<(), End> {
+    match rare {
+        Rare::Answer(answer) => match timeout(WRITE, frames.send(Box::new(answer))).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(End::Gone(format!("agent {agent} does not read"))),
+        },
+        Rare::Inventory(inventory) => {
+            if let Err(error) = hub.shared.store.agent_seen(agent, Timestamp::now(), Some(&inventory)).await {
                 tracing::warn!(%agent, error = chain(&error), "the agent's inventory could not be kept");
             }
             hub.set_inventory(agent, link.epoch, *inventory);
-            Ok(None)
+            Ok(())
         }
-        AgentFrame::Unsupported { frame } => {
-            tracing::warn!(%agent, frame, "the agent does not know a frame of this server's; one of the two is too old");
-            Ok(None)
-        }
-        AgentFrame::Hello(_) => Err(refused(ErrorCode::BadRequest, "a second hello on the same connection")),
-        _ => Ok(Some(ServerFrame::Unsupported { frame: AgentFrame::unknown_type(message) })),
     }
 }
 
@@ -335,7 +361,7 @@ where
         let written = tokio::select! {
             frame = queue.recv() => {
                 let Some(frame) = frame else { return End::Gone("nobody has anything to say".into()) };
-                timeout(WRITE, cork(outgoing, *frame, &mut queue)).await
+                timeout(WRITE, cork(outgoing, frame, &mut queue)).await
             }
             _ = pings.tick() => {
                 count = count.wrapping_add(1);
@@ -356,7 +382,7 @@ where
 /// Writes a frame and what else waits, then flushes once.
 async fn cork<O>(
     outgoing: &mut O,
-    first: ServerFrame,
+    first: Box<ServerFrame>,
     queue: &mut mpsc::Receiver<Box<ServerFrame>>,
 ) -> Result<(), O::Error>
 where
@@ -364,7 +390,7 @@ where
 {
     outgoing.feed(Outgoing::Frame(first)).await?;
     while let Ok(frame) = queue.try_recv() {
-        outgoing.feed(Outgoing::Frame(*frame)).await?;
+        outgoing.feed(Outgoing::Frame(frame)).await?;
     }
     outgoing.flush().await
 }

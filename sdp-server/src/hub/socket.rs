@@ -6,7 +6,7 @@ use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
     response::Response,
 };
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use sdp_core::{
     Transport,
     protocol::{Frame, MAX_FRAME_BYTES, WireMessage},
@@ -22,14 +22,20 @@ pub(crate) fn accept(hub: Hub, upgrade: WebSocketUpgrade) -> Response {
     let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
     // Buffers of the default size would cost every idle connection 128 KiB.
     let upgrade = upgrade.read_buffer_size(3072).write_buffer_size(0);
-    upgrade.on_upgrade(async move |socket| {
+    upgrade.on_upgrade(|socket| {
         let tasks = hub.shared.tasks.clone();
+        let (mut incoming, mut outgoing) = frames(socket);
         // Boxed, or each future around it would have room for it once more.
-        tasks.track_future(Box::pin(run(hub, socket))).await;
+        tasks.track_future(Box::pin(async move {
+            session::run(&hub, Transport::WebSocket, &mut incoming, &mut outgoing).await;
+        }))
     })
 }
 
-async fn run(hub: Hub, socket: WebSocket) {
+/// A socket's two directions, in frames.
+fn frames(
+    socket: WebSocket,
+) -> (impl Stream<Item = Result<Incoming, axum::Error>> + Unpin, impl Sink<Outgoing, Error = axum::Error> + Unpin) {
     let (sink, stream) = socket.split();
     let incoming = stream.take_while(|message| ready(!matches!(message, Ok(Message::Close(_))))).map(|message| {
         message.map(|message| match message {
@@ -47,5 +53,5 @@ async fn run(hub: Hub, socket: WebSocket) {
             },
         }))
     });
-    session::run(&hub, Transport::WebSocket, incoming, outgoing).await;
+    (incoming, outgoing)
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sdp_core::{
-    AgentName, Deployment, DeploymentState, EnvironmentName, RepoName, RequestRoutes, Sandbox, SandboxKey, SandboxName,
-    SandboxState, ServiceName, ServiceUrl,
+    Agent, AgentName, Deployment, DeploymentState, EnvironmentName, RepoName, RequestRoutes, Sandbox, SandboxKey,
+    SandboxName, SandboxState, ServiceName, ServiceUrl,
 };
 
 use super::gateway;
@@ -28,7 +28,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) async fn read(state: &AppState) -> Result<Self, StoreError> {
+    pub(super) async fn read(state: &AppState, agents: &[Agent]) -> Result<Self, StoreError> {
         let store = state.store();
         let live: Vec<_> = DeploymentState::ALL.into_iter().filter(|state| !state.is_final()).collect();
         // Sandboxes after deployments: one that is made in between has none of them.
@@ -37,14 +37,15 @@ impl Facts {
             store.sandboxes().await?.into_iter().map(|sandbox| (sandbox.name.clone(), sandbox)).collect();
         let keys = store.sandbox_keys().await?;
         let mut services = BTreeMap::new();
-        for agent in state.hub().agents().await? {
-            for repo in agent.inventory.into_iter().flat_map(|inventory| inventory.repos) {
-                services.extend(repo.service.map(|service| ((agent.name.clone(), repo.name), service)));
+        for agent in agents {
+            for repo in agent.inventory.iter().flat_map(|inventory| &inventory.repos) {
+                let of_repo = |service: &ServiceName| ((agent.name.clone(), repo.name.clone()), service.clone());
+                services.extend(repo.service.as_ref().map(of_repo));
             }
         }
         let open = store.open_claims().await?;
         // Which of several gateways is meant, nobody has said: then there is none that everybody shares.
-        let shared = gateway::shared(state).await.ok().flatten();
+        let shared = gateway::shared(state, agents).ok().flatten();
         let environments = store.environments().await?.into_iter();
         let gateways = environments.filter_map(|environment| Some((environment.name, environment.gateway?))).collect();
         let mut facts = Self { sandboxes, keys, open, deployments, services, shared, gateways };

@@ -18,13 +18,9 @@ pub(crate) struct Gateway {
     pub(crate) own: Option<OwnGateway>,
 }
 
-/// The agent whose gateway is the shared one; none when no agent ever had one.
-pub(crate) async fn shared(state: &AppState) -> Result<Option<AgentName>, ApiError> {
-    among(state, &state.hub().agents().await?)
-}
-
-/// The agent among these whose gateway is the shared one: the configured one, or the only one that has any.
-fn among(state: &AppState, agents: &[Agent]) -> Result<Option<AgentName>, ApiError> {
+/// The agent among these whose gateway is the shared one: the configured one, or the only one that has any. None when no
+/// agent ever had one.
+pub(super) fn shared(state: &AppState, agents: &[Agent]) -> Result<Option<AgentName>, ApiError> {
     if let Some(agent) = &state.config().gateway_agent {
         return Ok(Some(agent.clone()));
     }
@@ -60,7 +56,7 @@ async fn shared_among(
     };
     match environment.and_then(|environment| environment.gateway) {
         Some(agent) => Ok(Some(agent)),
-        None => among(state, agents),
+        None => shared(state, agents),
     }
 }
 
@@ -95,7 +91,12 @@ pub(crate) async fn own_gateway(state: &AppState, sandbox: &Sandbox) -> Result<O
     own_among(state, &state.hub().agents().await?, sandbox).await
 }
 
-async fn own_among(state: &AppState, agents: &[Agent], sandbox: &Sandbox) -> Result<Option<OwnGateway>, ApiError> {
+/// As [`own_gateway`], where all agents are known already.
+pub(super) async fn own_among(
+    state: &AppState,
+    agents: &[Agent],
+    sandbox: &Sandbox,
+) -> Result<Option<OwnGateway>, ApiError> {
     for agent in agents {
         let gateway = agent.inventory.as_ref().and_then(|inventory| inventory.gateway.as_ref());
         let Some(gateway) = gateway.filter(|gateway| gateway.own_gateways) else { continue };

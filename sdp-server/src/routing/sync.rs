@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use sdp_core::{
-    AgentName, AuditSubject, Deployment, ErrorCode, Inventory, Sandbox, SandboxName, ServiceName, TakenRoute,
+    Agent, AgentName, AuditSubject, Deployment, ErrorCode, Inventory, Sandbox, SandboxName, ServiceName, TakenRoute,
     api::audit::AuditAction,
 };
 use tokio::{
@@ -99,13 +99,13 @@ pub(crate) async fn run(state: AppState) {
 async fn sync(state: &AppState, scope: &Scope) -> Result<(), ApiError> {
     // Before the facts: what routes are made of is to be no older than what is told of them.
     let waiting = state.store().retirements().await?;
-    let facts = Facts::read(state).await?;
+    let agents = state.hub().agents().await?;
+    let facts = Facts::read(state, &agents).await?;
     let of_waiting = waiting.iter().filter_map(|deployment| deployment.key.sandbox.as_ref());
     let concerned: BTreeSet<_> = scope.sandboxes.iter().chain(of_waiting).collect();
-    let agents = state.hub().agents().await?;
     let inventory = |name: &AgentName| {
         let agent = agents.iter().find(|agent| agent.name == *name && agent.connected);
-        agent.and_then(|agent| agent.inventory.as_ref())
+        agent.and_then(|agent| agent.inventory.as_deref())
     };
     let mut result = Ok(());
     // Those that say what they should.
@@ -121,7 +121,7 @@ async fn sync(state: &AppState, scope: &Scope) -> Result<(), ApiError> {
         if !scope.all && !concerned.contains(name) {
             continue;
         }
-        match own(state, &facts, sandbox, |agent| inventory(agent).is_some()).await {
+        match own(state, &agents, &facts, sandbox).await {
             Ok(true) if facts.shared_by(sandbox).is_none_or(|agent| in_order.contains(agent)) => {
                 routed.insert(name);
             }
@@ -151,7 +151,7 @@ async fn shared(
     }
     let _turn = routing.turn().await;
     // As things are now that nobody else changes routes.
-    let facts = &Facts::read(state).await?.at(agent);
+    let facts = &Facts::read(state, &state.hub().agents().await?).await?.at(agent);
     let Some(table) = there(routing.table(state.hub(), agent, None).await)? else { return Ok(()) };
     let plan = plan::shared(facts, &table, per_request, Timestamp::now());
     for follow in plan.owners {
@@ -178,14 +178,9 @@ fn there(table: Result<sdp_core::RouteTable, RequestError>) -> Result<Option<sdp
 }
 
 /// Whether the sandbox's own gateway says what it should, or there is none.
-async fn own(
-    state: &AppState,
-    facts: &Facts,
-    sandbox: &Sandbox,
-    connected: impl Fn(&AgentName) -> bool,
-) -> Result<bool, ApiError> {
-    let Some(own) = gateway::own_gateway(state, sandbox).await? else { return Ok(true) };
-    if !connected(&own.agent) {
+async fn own(state: &AppState, agents: &[Agent], facts: &Facts, sandbox: &Sandbox) -> Result<bool, ApiError> {
+    let Some(own) = gateway::own_among(state, agents, sandbox).await? else { return Ok(true) };
+    if !agents.iter().any(|agent| agent.name == own.agent && agent.connected) {
         return Ok(false);
     }
     let (routing, name) = (state.routing(), &sandbox.name);

@@ -1,5 +1,7 @@
 //! Enrolled agents. Of a token only its SHA-256 is kept.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 use sdp_core::{AgentName, Inventory};
@@ -38,7 +40,7 @@ impl Store {
     pub async fn agent_token_hash(&self, name: &AgentName) -> Result<Option<[u8; 32]>, StoreError> {
         let name = name.clone();
         self.readers
-            .read(move |connection| {
+            .find(move |connection| {
                 let mut statement = connection.prepare_cached("SELECT token_hash FROM agents WHERE name = ?1")?;
                 Ok(statement.query_row([name.as_str()], |row| row.get(0)).optional()?)
             })
@@ -74,17 +76,26 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn agents(&self) -> Result<Vec<(AgentName, Option<Timestamp>, Option<Inventory>)>, StoreError> {
+        self.agents_but(HashSet::new()).await
+    }
+
+    /// As [`agents`](Self::agents), without the inventories of those whose inventory is `known`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub(crate) async fn agents_but(
+        &self,
+        known: HashSet<AgentName>,
+    ) -> Result<Vec<(AgentName, Option<Timestamp>, Option<Inventory>)>, StoreError> {
         self.readers
-            .read(|connection| {
+            .read(move |connection| {
                 let mut statement = connection.prepare_cached("SELECT * FROM agents ORDER BY name")?;
                 let mut rows = statement.query([])?;
                 let mut found = Vec::new();
                 while let Some(row) = rows.next()? {
-                    found.push((
-                        text(row, "name")?,
-                        optional_time(row, "last_seen")?,
-                        optional_json(row, "inventory")?,
-                    ));
+                    let name = text(row, "name")?;
+                    let inventory = if known.contains(&name) { None } else { optional_json(row, "inventory")? };
+                    found.push((name, optional_time(row, "last_seen")?, inventory));
                 }
                 Ok(found)
             })

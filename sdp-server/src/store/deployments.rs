@@ -50,7 +50,11 @@ impl Store {
     /// [`StoreError`] when the database fails.
     pub async fn active_deployments(&self, agent: Option<&AgentName>) -> Result<Vec<Deployment>, StoreError> {
         let active: Vec<_> = DeploymentState::ALL.into_iter().filter(|state| state.is_active()).collect();
-        self.deployments_in(&active, agent).await
+        match agent {
+            // There are few, and each agent that connects asks.
+            Some(_) => self.readers.look(|connection| in_states(connection, &active, agent)).await,
+            None => self.deployments_in(&active, None).await,
+        }
     }
 
     /// The deployments in one of these states, of one agent or of all, oldest first.
@@ -62,17 +66,8 @@ impl Store {
         states: &[DeploymentState],
         agent: Option<&AgentName>,
     ) -> Result<Vec<Deployment>, StoreError> {
-        let states: Vec<_> = states.iter().map(|state| state.as_str()).collect();
-        let agent = agent.cloned();
-        self.readers
-            .read(move |connection| {
-                let query = "SELECT * FROM deployments
-                    WHERE state IN (SELECT value FROM json_each(:states)) AND (:agent IS NULL OR agent = :agent)
-                    ORDER BY id";
-                let agent = agent.as_ref().map(AgentName::as_str);
-                select(connection, query, named_params! { ":states": to_json(&states), ":agent": agent })
-            })
-            .await
+        let (states, agent) = (states.to_vec(), agent.cloned());
+        self.readers.read(move |connection| in_states(connection, &states, agent.as_ref())).await
     }
 
     /// The deployments into a sandbox that are in one of these states, newest first: none of an earlier sandbox of
@@ -372,6 +367,19 @@ fn page(connection: &Connection, filter: &DeploymentFilter) -> Result<Page<Deplo
         None
     };
     Ok(Page { items, next })
+}
+
+fn in_states(
+    connection: &Connection,
+    states: &[DeploymentState],
+    agent: Option<&AgentName>,
+) -> Result<Vec<Deployment>, StoreError> {
+    let states: Vec<_> = states.iter().map(|state| state.as_str()).collect();
+    let query = "SELECT * FROM deployments
+        WHERE state IN (SELECT value FROM json_each(:states)) AND (:agent IS NULL OR agent = :agent)
+        ORDER BY id";
+    let agent = agent.map(AgentName::as_str);
+    select(connection, query, named_params! { ":states": to_json(&states), ":agent": agent })
 }
 
 pub(super) fn select(

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::Router;
 use rustix::net::sockopt;
 use sdp_core::{
-    AgentName,
+    AgentName, SandboxName,
     api::live::Change,
     config::ConfigError,
     data_dir::{DataDirError, DataDirLock},
@@ -23,10 +23,10 @@ use crate::{
     integrations::Integrations,
     metrics::Metrics,
     routing::Routing,
-    sandboxes::Turns,
     serve::{self, Serving},
     store::{Store, StoreError},
     tls::{Tls, TlsError},
+    turns::Turns,
     upkeep,
 };
 
@@ -97,7 +97,7 @@ struct Inner {
     sessions: Sessions,
     people: People,
     limiter: Limiter,
-    turns: Turns,
+    turns: Turns<SandboxName>,
     routing: Routing,
     metrics: Metrics,
     integrations: Integrations,
@@ -169,7 +169,7 @@ impl AppState {
     }
 
     /// Who changes what runs in a sandbox.
-    pub(crate) fn turns(&self) -> &Turns {
+    pub(crate) fn turns(&self) -> &Turns<SandboxName> {
         &self.inner.turns
     }
 

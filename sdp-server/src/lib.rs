@@ -22,6 +22,7 @@ mod serve;
 pub mod store;
 mod tls;
 pub mod traces;
+mod turns;
 mod upkeep;
 pub mod webhooks;
 

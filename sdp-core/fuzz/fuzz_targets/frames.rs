@@ -2,7 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sdp_core::protocol::{AgentFrame, Frame, ServerFrame, WireMessage};
+use sdp_core::{
+    EventKind,
+    protocol::{AgentFrame, Frame, ServerFrame, WireMessage},
+};
 
 fn survives<F: Frame + PartialEq + std::fmt::Debug>(message: &WireMessage, unknown: &F) {
     let Ok(frame) = F::decode(message) else { return };
@@ -22,7 +25,13 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(AgentFrame::Events(batch)) = AgentFrame::decode(message) {
             assert!(batch.lines_after(batch.last()).is_empty());
             let events = batch.events();
-            assert_eq!(batch.checked().is_err(), events.is_err());
+            let changes = batch.checked().map(|checked| checked.changes().to_vec());
+            assert_eq!(changes.is_err(), events.is_err());
+            if let (Ok(changes), Ok(events)) = (changes, events) {
+                let told: Vec<_> =
+                    events.into_iter().filter(|event| !matches!(event.kind, EventKind::Log { .. })).collect();
+                assert_eq!(changes, told);
+            }
         }
     }
 });

@@ -150,7 +150,7 @@ async fn chunks_are_bounded_and_a_longer_line_comes_whole() {
         sizes.push(chunk.len());
     }
     assert_eq!(sizes.pop(), Some(bytes.len()));
-    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 64 * 1024), "{sizes:?}");
+    assert!(sizes.len() > 2 && sizes.iter().all(|size| *size <= 63 * 1024), "{sizes:?}");
     assert_eq!(logs.tail(id, 1).await.unwrap(), bytes);
 }
 

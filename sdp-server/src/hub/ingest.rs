@@ -47,6 +47,9 @@ impl Hub {
     /// to acknowledge.
     pub(super) async fn ingest(&self, known: &Known, batch: CheckedBatch) -> Result<u64, IngestError> {
         let (id, bytes) = (batch.batch().deployment(), batch.batch().lines().len());
+        // The database takes changes in the log's order: it would skip what comes after something newer, which a newer
+        // connection of the agent may bring before this one has ended.
+        let _turn = if batch.changes().is_empty() { None } else { Some(self.shared.changing.take(&id).await) };
         let (metrics, began) = (&self.shared.metrics, Instant::now());
         let appended = self.shared.logs.append(batch).await?;
         metrics.appended(bytes, began.elapsed());

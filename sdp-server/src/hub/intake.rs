@@ -88,7 +88,12 @@ impl<'a> Intake<'a> {
         let Some(keeper) = &mut self.keeper else { return pending().await };
         let ended = (&mut keeper.task).await;
         self.keeper = None;
-        ended.unwrap_or_else(|error| Err(End::Gone(format!("its events were not kept: {error}"))))
+        let ended = ended.unwrap_or_else(|error| Err(End::Gone(format!("its events were not kept: {error}"))));
+        if ended.is_err() {
+            // What follows must wait until what failed is sent again.
+            self.gathered = Gathered::default();
+        }
+        ended
     }
 
     /// Makes the last of what has come durable.
@@ -151,8 +156,9 @@ impl Gathered {
     }
 }
 
+/// The memory it takes, about.
 fn bytes(batch: &CheckedBatch) -> usize {
-    batch.batch().lines().len()
+    batch.batch().lines().len() + size_of_val(batch.changes())
 }
 
 /// Makes batches durable and acknowledges them, until no more come.
@@ -247,6 +253,7 @@ mod tests {
     use sdp_core::protocol::EventBatch;
 
     use super::*;
+    use crate::{config::AgentsConfig, events::EventLogs, metrics::Metrics, store::Store};
 
     /// One line of `bytes` bytes, about.
     fn batch(id: DeploymentId, seq: u64, bytes: usize) -> CheckedBatch {
@@ -304,5 +311,76 @@ mod tests {
         let back = batches.send(gathered.take().await.unwrap()).unwrap_err();
         gathered.put_back(back.0.0);
         assert_eq!(seqs(&gathered.take().await.unwrap()), [(2, 2)]);
+    }
+
+    fn hub() -> (tempfile::TempDir, Hub) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("sdp.db")).unwrap();
+        let logs = EventLogs::open(dir.path().join("logs")).unwrap();
+        (dir, Hub::new(store, logs, AgentsConfig::default(), Metrics::default()))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_while_there_is_no_room_has_all_it_took_made_durable() {
+        let (_dir, hub) = hub();
+        let (agent, id) = ("micro".parse().unwrap(), DeploymentId::new());
+        let (frames, mut acks) = mpsc::channel(64);
+        let mut intake = Intake::new(&hub, &agent, &frames);
+        let half = WAITING_BYTES as usize / 2 - 1024;
+        for seq in 1..=3 {
+            assert!(intake.push(batch(id, seq, half)));
+            // Given up where it has to wait, as at the end of a connection.
+            let handed_over = intake.flush().now_or_never();
+            assert_eq!(handed_over.is_some(), seq < 3);
+        }
+        intake.finish().await;
+        drop(frames);
+        let mut acked = 0;
+        while let Some(frame) = acks.recv().await {
+            let ServerFrame::Ack { deployment, seq } = *frame else { panic!("{frame:?}") };
+            assert!(deployment == id && seq > acked);
+            acked = seq;
+        }
+        assert_eq!(acked, 3);
+        assert_eq!(hub.shared.logs.last_seq(id).await.unwrap(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_after_a_long_pause_are_made_durable_too() {
+        let (_dir, hub) = hub();
+        let (agent, id) = ("micro".parse().unwrap(), DeploymentId::new());
+        let (frames, mut acks) = mpsc::channel(64);
+        let mut intake = Intake::new(&hub, &agent, &frames);
+        for seq in 1..=3 {
+            intake.push(batch(id, seq, 9));
+            assert!(intake.flush().await.is_ok());
+            assert_eq!(*acks.recv().await.unwrap(), ServerFrame::Ack { deployment: id, seq });
+            // Once unnoticed, once while the connection waits for more.
+            let wait = IDLE * 2;
+            if seq == 1 {
+                tokio::time::sleep(wait).await;
+            } else {
+                assert!(timeout(wait, intake.failed()).await.is_err());
+                assert!(intake.keeper.is_none());
+            }
+        }
+        intake.finish().await;
+        assert_eq!(hub.shared.logs.last_seq(id).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_after_what_could_not_be() {
+        let (_dir, hub) = hub();
+        let (agent, id, other) = ("micro".parse().unwrap(), DeploymentId::new(), DeploymentId::new());
+        let (frames, _acks) = mpsc::channel(64);
+        let mut intake = Intake::new(&hub, &agent, &frames);
+        // There is a gap before it.
+        intake.push(batch(id, 2, 9));
+        assert!(intake.flush().await.is_ok());
+        intake.push(batch(other, 1, 9));
+        let End::Gone(reason) = intake.failed().await else { panic!("refused") };
+        assert!(reason.contains("send again from number 1"), "{reason}");
+        intake.finish().await;
+        assert_eq!(hub.shared.logs.last_seq(other).await.unwrap(), 0);
     }
 }

@@ -48,6 +48,7 @@ use crate::{
     events::EventLogs,
     metrics::Metrics,
     store::{Store, StoreError},
+    turns::Turns,
 };
 
 /// How many changes a slow listener may be behind before it misses some.
@@ -70,6 +71,8 @@ struct Shared {
     epochs: AtomicU64,
     changes: broadcast::Sender<Deployment>,
     connections: watch::Sender<()>,
+    /// Whose turn it is to bring changes of a deployment into its log and the database.
+    changing: Turns<DeploymentId>,
     /// Deployments on their way to an agent, which no hello can know yet.
     dispatching: Mutex<HashSet<DeploymentId>>,
     stop: CancellationToken,
@@ -105,6 +108,7 @@ impl Hub {
             epochs: AtomicU64::new(1),
             changes: broadcast::Sender::new(CHANGES),
             connections: watch::Sender::new(()),
+            changing: Turns::default(),
             dispatching: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -132,9 +136,13 @@ impl Hub {
     /// # Errors
     /// [`StoreError`] when the database fails.
     pub async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
-        let connected = self.links().keys().cloned().collect();
-        let (enrolled, active) =
-            tokio::try_join!(self.shared.store.agents_but(connected), self.shared.store.active_deployments(None))?;
+        // Whoever leaves meanwhile is remembered.
+        let told: HashMap<_, _> =
+            self.links().iter().map(|(name, link)| (name.clone(), Arc::clone(&link.inventory))).collect();
+        let (enrolled, active) = tokio::try_join!(
+            self.shared.store.agents_but(told.keys().cloned().collect()),
+            self.shared.store.active_deployments(None)
+        )?;
         let links = self.links();
         let agents = enrolled.into_iter().map(|(name, last_seen, inventory)| {
             let link = links.get(&name);
@@ -143,7 +151,7 @@ impl Hub {
                 connected: link.is_some(),
                 transport: link.map(|link| link.transport),
                 last_seen: link.map(Link::heard).or(last_seen),
-                inventory: link.map(|link| Arc::clone(&link.inventory)).or(inventory.map(Arc::new)),
+                inventory: link.map(|link| &link.inventory).or(told.get(&name)).cloned().or(inventory.map(Arc::new)),
                 active_deployments: u32::try_from(count).unwrap_or(u32::MAX),
                 name,
             }

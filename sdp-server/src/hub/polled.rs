@@ -73,10 +73,13 @@ impl Hub {
 
         let received = stream::poll_fn(move |context| received.poll_recv(context)).flat_map(stream::iter);
         let incoming = received.map(Ok::<_, PollSendError<Outgoing>>).take_until(over.clone().cancelled_owned());
-        let (mut incoming, mut outgoing) = (Box::pin(incoming), PollSender::new(sender));
         let hub = self.clone();
         self.shared.tasks.spawn(async move {
-            session::run(&hub, Transport::Http, &mut incoming, &mut outgoing).await;
+            // Not longer: to what comes afterwards the answer is that the session has ended.
+            {
+                let (mut incoming, mut outgoing) = (Box::pin(incoming), PollSender::new(sender));
+                session::run(&hub, Transport::Http, &mut incoming, &mut outgoing).await;
+            }
             // What was said last, a refusal for example, is still there to be fetched.
             tokio::select! {
                 _ = timeout(hub.shared.timing.silence, over.cancelled()) => {}

@@ -12,12 +12,13 @@ use sdp_core::{
     api::{DeployedSandbox, audit::AuditAction},
 };
 
-use super::{deploy::deploy_each, needs_a_step, step, turns::Turn};
+use super::{deploy::deploy_each, needs_a_step, step};
 use crate::{
     ApiError, AppState, api,
     auth::SignedIn,
     hub::Asker,
     store::{Claim, Deed, Expected, Removal, SandboxRecord},
+    turns::Turn,
 };
 
 /// How long what follows the changes is waited for: the rest is done later.

@@ -10,7 +10,6 @@ mod removal;
 mod routes;
 mod sleep;
 mod teardown;
-mod turns;
 
 use sdp_core::{Environment, Sandbox, SandboxName, SandboxState, problem::chain};
 
@@ -18,12 +17,12 @@ pub(crate) use self::{
     apply::{By, apply, plan, spec},
     deploy::{deploy_all, deploy_each},
     teardown::remove,
-    turns::{Turn, Turns},
 };
 use crate::{
     ApiError, AppState,
     hub::Destination,
     store::{SandboxRecord, StoreError},
+    turns::Turn,
 };
 
 /// The environment that a sandbox lives in.

@@ -375,11 +375,15 @@ fn in_states(
     agent: Option<&AgentName>,
 ) -> Result<Vec<Deployment>, StoreError> {
     let states: Vec<_> = states.iter().map(|state| state.as_str()).collect();
-    let query = "SELECT * FROM deployments
-        WHERE state IN (SELECT value FROM json_each(:states)) AND (:agent IS NULL OR agent = :agent)
-        ORDER BY id";
-    let agent = agent.map(AgentName::as_str);
-    select(connection, query, named_params! { ":states": to_json(&states), ":agent": agent })
+    let states = to_json(&states);
+    // One query each, so that each has its index.
+    let of_all = "SELECT * FROM deployments WHERE state IN (SELECT value FROM json_each(:states)) ORDER BY id";
+    let of_agent = "SELECT * FROM deployments
+        WHERE agent = :agent AND state IN (SELECT value FROM json_each(:states)) ORDER BY id";
+    match agent {
+        None => select(connection, of_all, named_params! { ":states": states }),
+        Some(agent) => select(connection, of_agent, named_params! { ":states": states, ":agent": agent.as_str() }),
+    }
 }
 
 pub(super) fn select(

@@ -75,6 +75,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0009_changes.sql")),
     M::up(include_str!("migrations/0010_idempotency.sql")),
     M::up(include_str!("migrations/0011_deliveries.sql")),
+    M::up(include_str!("migrations/0012_agents_deployments.sql")),
 ];
 
 /// The database. Clones share everything.

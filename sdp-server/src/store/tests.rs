@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -262,6 +265,8 @@ async fn agents_are_enrolled_seen_and_revoked() {
     store.agent_seen(&name, at(5), Some(&inventory)).await.unwrap();
     store.agent_seen(&name, at(6), None).await.unwrap();
     assert_eq!(store.agents().await.unwrap(), [(name.clone(), Some(at(6)), Some(inventory))]);
+    let known = HashSet::from([name.clone()]);
+    assert_eq!(store.agents_but(known).await.unwrap(), [(name.clone(), Some(at(6)), None)]);
     assert!(store.remove_agent(&name).await.unwrap());
     store.agent_seen(&name, at(7), None).await.unwrap();
     assert!(store.agents().await.unwrap().is_empty() && !store.remove_agent(&name).await.unwrap());

@@ -197,8 +197,12 @@ async fn a_session_that_falls_silent_ends_and_a_newer_connection_takes_its_place
     until(|| api.get("/api/agents/micro"), |(_, agent)| agent["connected"] == false).await;
 
     let (session, _) = Session::welcomed(&plane, hello("micro", &token)).await;
+    let told = [AgentFrame::Unsupported { frame: "later".into() }];
     let mut newer = Agent::greet(plane.address(), hello("micro", &token)).await;
     assert_eq!(session.fetch(1).await.unwrap_err().0, 404);
+    // At once, but for the moment between the end of the answers and that of the session.
+    let taken = [session.bring(2, &told).await, session.bring(3, &told).await];
+    assert!(taken.contains(&404), "{taken:?}");
     newer.events(DeploymentId::new(), 1, &states(&["source"])).await;
     plane.server.shutdown().await;
 }

@@ -14,7 +14,7 @@ const LINES: u64 = 500_000;
 const PER_MESSAGE: u64 = 10;
 /// How many messages may wait for their acknowledgement.
 const WINDOW: u64 = 200;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 11;
 
 pub(crate) async fn run() {
     let (server, tokens) = Server::start(&["bench".to_owned()]).await;

@@ -46,10 +46,11 @@ impl Hub {
     /// Takes a batch of a deployment that was [met](Self::meet) over, and gives the sequence number
     /// to acknowledge.
     pub(super) async fn ingest(&self, known: &Known, batch: CheckedBatch) -> Result<u64, IngestError> {
-        let (id, bytes) = (batch.batch().deployment(), batch.batch().lines().len());
+        let (id, last, bytes) = (batch.batch().deployment(), batch.batch().last(), batch.batch().lines().len());
+        let changes = batch.changes().len();
         // The database takes changes in the log's order: it would skip what comes after something newer, which a newer
         // connection of the agent may bring before this one has ended.
-        let _turn = if batch.changes().is_empty() { None } else { Some(self.shared.changing.take(&id).await) };
+        let mut turn = if changes == 0 { None } else { Some(self.shared.changing.take(&id).await) };
         let (metrics, began) = (&self.shared.metrics, Instant::now());
         let appended = self.shared.logs.append(batch).await?;
         metrics.appended(bytes, began.elapsed());
@@ -58,9 +59,18 @@ impl Hub {
         let lags = appended.changes.iter().map(|event| Duration::try_from(now.duration_since(event.at)));
         lags.for_each(|lag| metrics.lag(lag.unwrap_or_default()));
         if known.get(&id) == Some(&true) {
-            let changed = self.shared.store.fold_events(id, &appended.changes).await?;
-            self.publish(changed);
+            if appended.changes.len() == changes && appended.last == last {
+                let changed = self.shared.store.fold_events(id, &appended.changes).await?;
+                self.publish(changed);
+            } else {
+                // The log has more from another connection, which may have failed before the database had it.
+                if turn.is_none() {
+                    turn = Some(self.shared.changing.take(&id).await);
+                }
+                self.take_over(id).await?;
+            }
         }
+        drop(turn);
         Ok(appended.last)
     }
 
@@ -88,6 +98,12 @@ impl Hub {
 
     /// Takes what the log has and the database lacks over into it.
     pub(super) async fn catch_up(&self, id: DeploymentId) -> Result<(), IngestError> {
+        let _turn = self.shared.changing.take(&id).await;
+        self.take_over(id).await
+    }
+
+    /// As [`catch_up`](Self::catch_up), for who has the turn.
+    async fn take_over(&self, id: DeploymentId) -> Result<(), IngestError> {
         let mut next = match self.shared.store.folded_seq(id).await {
             Ok(seq) => seq + 1,
             Err(StoreError::NoDeployment(_)) => return Ok(()),
@@ -160,5 +176,55 @@ impl Hub {
             // Nobody need be listening.
             let _ = self.shared.changes.send(deployment);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sdp_core::{EventKind, protocol::EventBatch};
+
+    use super::*;
+    use crate::{
+        config::AgentsConfig,
+        events::EventLogs,
+        metrics::Metrics,
+        store::{
+            Store,
+            tests::{eredar, queued},
+        },
+    };
+
+    fn batch(id: DeploymentId, first: u64, states: &[DeploymentState]) -> CheckedBatch {
+        let mut lines = Vec::new();
+        for (seq, state) in (first..).zip(states) {
+            let event = Event { seq, at: Timestamp::UNIX_EPOCH, kind: EventKind::state(*state) };
+            lines.extend(serde_json::to_vec(&event).unwrap());
+            lines.push(b'\n');
+        }
+        EventBatch::new(id, first, lines.into()).unwrap().checked().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_the_log_has_and_the_database_lacks_is_taken_over_before_it_is_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("sdp.db")).unwrap();
+        let logs = EventLogs::open(dir.path().join("logs")).unwrap();
+        let hub = Hub::new(store.clone(), logs.clone(), AgentsConfig::default(), Metrics::default());
+        let deployment = queued(eredar());
+        store.insert_deployment(&deployment).await.unwrap();
+        let (id, states) = (deployment.id, [DeploymentState::Source, DeploymentState::Build]);
+        // As a connection leaves it that failed between the two.
+        logs.append(batch(id, 1, &states[..1])).await.unwrap();
+        let known = Known::from([(id, true)]);
+        assert_eq!(hub.ingest(&known, batch(id, 1, &states)).await.unwrap(), 2);
+        assert_eq!(store.deployment(id).await.unwrap().unwrap().state, DeploymentState::Build);
+        // Also where what comes again is no change, or not the last.
+        let line =
+            br#"{"seq":3,"at":"2026-01-02T03:04:05Z","type":"log","stage":"build","stream":"stdout","line":"x"}"#;
+        let output = EventBatch::new(id, 3, [line, &b"\n"[..]].concat().into()).unwrap().checked().unwrap();
+        logs.append(output.clone()).await.unwrap();
+        logs.append(batch(id, 4, &[DeploymentState::Start])).await.unwrap();
+        assert_eq!(hub.ingest(&known, output).await.unwrap(), 4);
+        assert_eq!(store.deployment(id).await.unwrap().unwrap().state, DeploymentState::Start);
     }
 }

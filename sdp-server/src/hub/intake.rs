@@ -14,7 +14,7 @@ use sdp_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::timeout,
 };
 
@@ -88,7 +88,7 @@ impl<'a> Intake<'a> {
         let Some(keeper) = &mut self.keeper else { return pending().await };
         let ended = (&mut keeper.task).await;
         self.keeper = None;
-        let ended = ended.unwrap_or_else(|error| Err(End::Gone(format!("its events were not kept: {error}"))));
+        let ended = ended.unwrap_or_else(|error| Err(not_kept(&error)));
         if ended.is_err() {
             // What follows must wait until what failed is sent again.
             self.gathered = Gathered::default();
@@ -98,11 +98,14 @@ impl<'a> Intake<'a> {
 
     /// Makes the last of what has come durable.
     pub(super) async fn finish(mut self) {
-        // What is not acknowledged is sent again on the next connection.
-        let _ = self.flush().await;
-        if let Some(Keeper { batches, task }) = self.keeper {
+        let mut kept = self.flush().await;
+        if let Some(Keeper { batches, task }) = self.keeper.take() {
             drop(batches);
-            let _ = task.await;
+            kept = kept.and(task.await.unwrap_or_else(|error| Err(not_kept(&error))));
+        }
+        if let Err(end) = kept {
+            // What is not acknowledged is sent again on the next connection.
+            tracing::warn!(agent = %self.agent, reason = end.reason(), "the last events of a connection were not kept");
         }
     }
 }
@@ -113,6 +116,10 @@ impl Keeper {
         let task = hub.shared.tasks.spawn(run(hub.clone(), agent.clone(), queued, frames.clone()));
         Self { batches, task }
     }
+}
+
+fn not_kept(error: &JoinError) -> End {
+    End::Gone(format!("its events were not kept: {error}"))
 }
 
 /// What has come and was not handed over.

@@ -130,7 +130,11 @@ impl PolledSession {
             return Err(out_of_order(after, answers.given));
         }
         let mut body = Body::default();
-        if let Some(message) = answers.next.take().or(answers.wait().await?) {
+        let message = match answers.next.take() {
+            Some(message) => Some(message),
+            None => answers.wait().await?,
+        };
+        if let Some(message) = message {
             // An empty body has room for any frame.
             let _ = body.add(message);
         } else {
@@ -175,4 +179,30 @@ fn ended() -> Problem {
 
 fn out_of_order(number: u64, known: u64) -> Problem {
     Problem::new(ErrorCode::Conflict, format!("number {number} does not follow {known}; open a new session"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use sdp_core::protocol::{MAX_BODY_BYTES, ServerFrame};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frame_that_one_answer_has_no_room_for_is_the_first_of_the_next() {
+        let (sender, frames) = mpsc::channel(FRAMES);
+        let (bodies, _received) = mpsc::channel(BODIES);
+        let answers = Answers { given: 0, last: Bytes::new(), next: None, frames };
+        let session =
+            PolledSession { came: Mutex::new(0), bodies, answers: Mutex::new(answers), over: CancellationToken::new() };
+        let large = |byte: &str| ServerFrame::Unsupported { frame: byte.repeat(MAX_BODY_BYTES * 2 / 3) };
+        let told = [large("a"), large("b")];
+        for frame in &told {
+            sender.send(Outgoing::Frame(Box::new(frame.clone()))).await.unwrap();
+        }
+        for (after, frame) in (0..).zip(told) {
+            let body = session.give(after).now_or_never().expect("it waits for nothing").unwrap().unwrap();
+            assert_eq!(unpack(body).unwrap(), [frame.encode()]);
+        }
+    }
 }

@@ -59,6 +59,15 @@ pub(super) enum End {
     Refused(Box<Problem>),
 }
 
+impl End {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Gone(reason) => reason,
+            Self::Refused(problem) => &problem.detail,
+        }
+    }
+}
+
 pub(super) fn refused(code: ErrorCode, sentence: impl Into<String>) -> End {
     End::Refused(Box::new(Problem::new(code, sentence)))
 }

@@ -34,7 +34,7 @@ mod sandbox_tests;
 mod sandboxes;
 mod templates;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod values;
 mod version;
 mod writer;

@@ -32,7 +32,7 @@ pub(super) fn pay() -> SandboxName {
     SandboxName::new("pay").unwrap()
 }
 
-pub(super) fn queued(key: InstanceKey) -> Deployment {
+pub(crate) fn queued(key: InstanceKey) -> Deployment {
     Deployment {
         id: DeploymentId::new(),
         key,
@@ -52,7 +52,7 @@ pub(super) fn queued(key: InstanceKey) -> Deployment {
     }
 }
 
-pub(super) fn eredar() -> InstanceKey {
+pub(crate) fn eredar() -> InstanceKey {
     InstanceKey::in_sandbox(pay(), RepoName::new("eredar").unwrap())
 }
 

@@ -109,7 +109,9 @@ INTERRUPTED_LOOP = """
 def test_ctrl_c_ends_a_wait_and_tears_the_sandbox_down(world: World, script: str) -> None:
     world.machine.behave("build-hangs")
     environment = {**os.environ, "SDP_SERVER": world.platform.url, "SDP_TOKEN": world.client.token or ""}
-    program = [sys.executable, "-c", textwrap.dedent(script)]
+    # Where these tests run in the background of a shell, SIGINT is ignored, and children inherit that.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program = [sys.executable, "-c", heeding + textwrap.dedent(script)]
     with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "waiting\n"

@@ -72,11 +72,13 @@ impl Rig {
         let token = dir.path().join("token");
         fs::write(&token, micro.expose_secret())?;
         let (services, repo) = (ports.services(), dir.path().join("slow"));
+        // Whole paths, so that programs are started without fork: a child of fork waits for ever for a lock of what makes
+        // disks fail, if another thread had it.
         let text = format!(
             "name = \"micro\"\nserver = \"ws://{}/ws/agent\"\ntoken_file = {token:?}\ndata_dir = {agent_dir:?}\n\
              advertise = \"127.0.0.1\"\n[deployer]\nkind = \"process\"\npublish = \"127.0.0.1\"\n\
              port_range = \"{}-{}\"\n[[repo]]\nname = \"slow\"\npath = {repo:?}\nremote = \"{}\"\nrecipe = \"command\"\n\
-             build = [\"sh\", \"build.sh\"]\nrun = [\"sleep\", \"600\"]\nhealth = {{ command = [\"true\"] }}\n",
+             build = [\"/bin/sh\", \"build.sh\"]\nrun = [\"/bin/sleep\", \"600\"]\nhealth = {{ command = [\"/bin/true\"] }}\n",
             middlebox.address(),
             services.start(),
             services.end(),
